@@ -30,6 +30,8 @@ class DataConfig:
         pad: true pads shorter clips and masks the padding (V-AID); false trains them at their own length (ETHD).
         reference: Source of x_ref of a training window: its own ``clip``, as in the paper, or any clip of the
             ``speaker``, so that the emotion of x_ref can differ from the emotion to generate.
+        pass_by: What a pass over the data consists of: one window of each of the ``clips``, or as many windows of a
+            clip as its ``frames`` fill, so that long clips weigh more.
         min_frames: Minimum length of a clip, frames. Shorter clips are left out.
         batch_size: Global batch size over all ranks.
         micro_batch: Clips of one forward pass, M. Ranks share the S / M micro-batches of a global batch of S clips, and
@@ -53,6 +55,7 @@ class DataConfig:
     window: int = positive(120)
     pad: bool = True
     reference: str = choice("clip", "clip", "speaker")
+    pass_by: str = choice("clips", "clips", "frames")
     min_frames: int = positive(24)
     batch_size: int = positive(8)
     micro_batch: int | None = positive(None)

@@ -119,8 +119,13 @@ class PrepareConfig:
         source: Folder of raw videos; not needed with dataset=synthetic.
         output: Folder of the shards.
         part: ``i/n``: the i-th of n parts, i from 1; ``1/1`` is everything.
-        workers: Number of processes; null for one per CPU core, or one per GPU if encoders run on GPUs.
+        workers: Number of processes that decode, track and crop; null for one per CPU core.
         device: Device of the encoders: auto, cpu, cuda or mps.
+        devices: Devices that get an encoder process each, e.g. [cuda:0,cuda:1]; empty for all GPUs. On the CPU, worker
+            processes encode their own clips unless this names it.
+        precision: Precision of the codec's products: float32 or bfloat16.
+        latent_tolerance: Largest error of latents in bfloat16, relative to their root mean square. Clips with a larger
+            one are encoded in float32.
         shard_bytes: Target size of a shard, bytes.
         max_rejected: Maximum share of rejected clips. A larger share, and any failed clip, ends with exit status
             3.
@@ -140,6 +145,9 @@ class PrepareConfig:
     part: str = part()
     workers: int | None = positive(None)
     device: str = choice("auto", Device)
+    devices: list[str] = field(default_factory=list)
+    precision: str = choice("float32", "float32", "bfloat16")
+    latent_tolerance: float = positive(0.02)
     frame_size: int = rule(
         MISSING, lambda value: value > 0 and value % 8 == 0, "a multiple of 8, which every codec needs"
     )

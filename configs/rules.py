@@ -6,6 +6,7 @@ The constraint of a single field is declared with its default (``configs/fields.
 from __future__ import annotations
 
 import importlib.util
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,11 @@ def _prepare(config: PrepareConfig) -> None:
         raise ConfigError("output is missing: name the folder of the shards, e.g. output=data/mine")
     if config.task not in ("prepare", "scan", "encode"):
         return
+    for device in config.devices:
+        if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", device):
+            raise ConfigError(
+                f"devices: expected cpu, mps, cuda or cuda:N, found {device!r}; e.g. devices=[cuda:0,cuda:1]"
+            )
     if not config.dataset.name:
         raise ConfigError(f"dataset is missing: choose dataset={'|'.join(DATASETS.names())}")
     if config.dataset.name == "synthetic":

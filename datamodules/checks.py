@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+
+import numpy as np
 
 from datamodules.schema import SPLITS, Index, ShardError
 from datamodules.splits import shares_speakers
 
 log = logging.getLogger(__name__)
+
+
+def sides_of(index: Index, splits: np.ndarray, names: Sequence[str]) -> dict[str, set[str]]:
+    """Maps each speaker to the splits in which the speaker occurs.
+
+    Args:
+        index: Index of N samples.
+        splits: (N,) index of each sample's split.
+        names: Names of the splits.
+    """
+    codes, speakers = index.samples.label_codes("speaker")
+    sides: dict[str, set[str]] = {}
+    for speaker, split in np.unique(np.stack([codes, splits]), axis=1).T.tolist():
+        sides.setdefault(speakers[speaker], set()).add(names[split])
+    return sides
 
 
 def check_sides(root: str, index: Index, scheme: str, sides: Mapping[str, set[str]]) -> None:

@@ -7,7 +7,7 @@ Shapes: B clips, N frames of the window, the rest as in ``schema.py``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypedDict
 
@@ -18,8 +18,9 @@ from torch import Tensor
 from configs.data import FIELDS
 from datamodules.decoding import decode_frames, decode_speech
 from datamodules.order import reference_choice, window_start
-from datamodules.schema import PORTRAITS, SAMPLES_PER_FRAME, SampleEntry, ShardError
-from datamodules.shards import ShardReader
+from datamodules.sample_table import SampleEntry
+from datamodules.schema import PORTRAITS, SAMPLES_PER_FRAME, ShardError
+from datamodules.shards import ShardReader, WantedRows
 from datamodules.splits.clip_names import EMOTIONS
 
 _FRAME_FIELDS = {name: f"{name}.npy" for name in ("audio", "lip", "expression", "latent", "boxes", "factors")}
@@ -230,6 +231,7 @@ class BatchReader:
             "mask": torch.arange(length) < frames[:, None],
             "valid": torch.tensor([window.valid for window in windows]),
         }
+        self._fetch(windows)
         tensors: dict[str, Tensor] = {}
         for field in self.fields:
             if field in _FRAME_FIELDS:
@@ -242,6 +244,21 @@ class BatchReader:
             tensors.update(self._references(windows, allocate))
         batch.update(tensors)  # type: ignore[typeddict-item]
         return batch
+
+    def _fetch(self, windows: Sequence[Window]) -> None:
+        """Asks remote roots for everything whose place is known, at once."""
+        members = [_FRAME_FIELDS[field] for field in self.fields if field in _FRAME_FIELDS]
+        wanted: dict[int, list[WantedRows]] = {}
+        for window in windows:
+            of_clip = wanted.setdefault(window.clip.reader, [])
+            of_clip += [WantedRows(window.clip.entry, name, window.start, window.frames) for name in members]
+            if "expression" in self.fields:
+                of_clip.append(WantedRows(window.clip.entry, "expression.npy", 0, 1))
+            if not {*_REFERENCE_FIELDS, "portraits"}.isdisjoint(self.fields):
+                source = window.of_reference().clip
+                wanted.setdefault(source.reader, []).append(WantedRows(source.entry, "meta.json"))
+        for number, reader in enumerate(self.readers):
+            reader.fetch(wanted.get(number, ()))
 
     def _frames(self, windows: Sequence[Window], length: int, member: str, allocate: Allocate) -> Tensor:
         header = self._reader(windows[0]).header(windows[0].clip.entry, member)
@@ -259,6 +276,16 @@ class BatchReader:
             taken_at = self._reader(source).read_meta(source.clip.entry)["portrait_frames"]
             portraits.append(int(np.argmin(taken_at)) if source.portrait < 0 else source.portrait)
             places.append(int(taken_at[portraits[-1]]))
+        for number, reader in enumerate(self.readers):
+            reader.fetch(
+                (
+                    WantedRows(source.clip.entry, member, row, 1)
+                    for source, place, portrait in zip(sources, places, portraits, strict=True)
+                    if source.clip.reader == number
+                    for member, row in self._of_reference(place, portrait)
+                ),
+                keep=True,
+            )
         out = {"reference_frame": torch.tensor(places)}
         for field, member in _REFERENCE_FIELDS.items():
             if field in self.fields:
@@ -268,6 +295,12 @@ class BatchReader:
         if "portraits" in self.fields:
             out["reference_portrait"] = self._rows(sources, "portraits.npy", portraits, allocate)
         return out
+
+    def _of_reference(self, place: int, portrait: int) -> Iterator[tuple[str, int]]:
+        """Member and row of each feature of x_ref."""
+        yield from ((member, place) for field, member in _REFERENCE_FIELDS.items() if field in self.fields)
+        if "portraits" in self.fields:
+            yield "portraits.npy", portrait
 
     def _rows(self, windows: Sequence[Window], member: str, rows: Sequence[int], allocate: Allocate) -> Tensor:
         header = self._reader(windows[0]).header(windows[0].clip.entry, member)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -16,19 +15,22 @@ from lightning.pytorch import LightningDataModule
 from configs.data import DataConfig
 from configs.fields import MISSING
 from configs.rules import check_data
-from datamodules.checks import check_sides
+from datamodules.checks import check_sides, sides_of
+from datamodules.clip_list import ClipList, ClipPart
 from datamodules.clip_windows import BatchReader, Clip, ClipBatch, Window, emotion_index
 from datamodules.index_checks import check_index
 from datamodules.loader import EvaluationDataset, EvaluationLoader, StreamDataset, StreamLoader
-from datamodules.order import ORDER_VERSION, LengthOrder, Order, StreamOrder
+from datamodules.order import ORDER_VERSION, LengthOrder, Order, StreamOrder, occurrences, repeated
 from datamodules.remote import read_index
 from datamodules.schema import SPLITS, Dimensions, Index, LatentStatistics, ShardError, require_same_encoders
-from datamodules.shards import ShardReader
+from datamodules.shards import ShardReader, WantedRows
 from datamodules.splits import assign_splits
 from datamodules.staging import shard_source
 from encoders.protocols import Identity
 
 log = logging.getLogger(__name__)
+
+CLIPS_AT_ONCE = 64  # whose latents are requested together from a remote root
 
 
 class ShardDataModule(LightningDataModule):
@@ -60,7 +62,7 @@ class ShardDataModule(LightningDataModule):
         self.encoders = encoders
         self.validation_clips: int | None = None
         self.indices: dict[str, Index] = {}
-        self.clips: dict[str, list[Clip]] = {}
+        self.clips: dict[str, ClipList] = {}
         self._readers: list[ShardReader] = []
 
     def roots(self) -> dict[str, str]:
@@ -78,7 +80,7 @@ class ShardDataModule(LightningDataModule):
         """
         if self.clips:
             return
-        clips: dict[str, list[Clip]] = {split: [] for split in SPLITS}
+        parts: dict[str, list[ClipPart]] = {split: [] for split in SPLITS}
         readers = []
         for number, (name, root) in enumerate(self.roots().items()):
             index = self._checked_index(root)
@@ -86,20 +88,16 @@ class ShardDataModule(LightningDataModule):
             readers.append(
                 ShardReader(index, shard_source(root, index, self.config.stage_to, self.config.stage_gib), root)
             )
-            sides: dict[str, set[str]] = defaultdict(set)
-            splits = self._splits(index)
-            short = 0
-            for entry in index.samples:
-                split = splits[entry.key]
-                sides[entry.speaker].add(split)
-                if entry.frames < self.config.min_frames:
-                    short += 1
-                elif split in clips:
-                    key = f"{name}/{entry.key}" if len(self.roots()) > 1 else entry.key
-                    clips[split].append(Clip(key, index.dataset, entry, number))
-            check_sides(root, index, self.config.split, sides)
-            _log_counts(root, index, short, self.config.min_frames)
-        self.clips, self._readers = clips, readers
+            splits, names = self._splits(index)
+            check_sides(root, index, self.config.split, sides_of(index, splits, names))
+            long_enough = index.samples.frames >= self.config.min_frames
+            prefix = f"{name}/" if len(self.roots()) > 1 else ""
+            for code, split in enumerate(names):
+                if split in parts:
+                    rows = np.flatnonzero(long_enough & (splits == code))
+                    parts[split].append(ClipPart(index.samples, rows, index.dataset, number, prefix))
+            _log_counts(root, index, int((~long_enough).sum()), self.config.min_frames)
+        self.clips, self._readers = {split: ClipList(each) for split, each in parts.items()}, readers
         self._check_together()
 
     def _check_together(self) -> None:
@@ -146,13 +144,25 @@ class ShardDataModule(LightningDataModule):
             ShardError: If the split is empty or a shard is damaged.
         """
         sizes = self.dimensions
-        for clip in self._split_clips(split):
+        clips = self._split_clips(split)
+        for place, clip in enumerate(clips):
+            if place % CLIPS_AT_ONCE == 0:
+                self._fetch_motions(clips[place : place + CLIPS_AT_ONCE])
             lip = np.empty((clip.entry.frames, sizes.lip_width), np.float32)
             expression = np.empty((clip.entry.frames, sizes.expression_width), np.float32)
             reader = self._readers[clip.reader]
             reader.read_rows(clip.entry, "lip.npy", 0, lip)
             reader.read_rows(clip.entry, "expression.npy", 0, expression)
             yield clip, lip, expression
+
+    def _fetch_motions(self, clips: Sequence[Clip]) -> None:
+        for number, reader in enumerate(self._readers):
+            reader.fetch(
+                WantedRows(clip.entry, member, 0, clip.entry.frames)
+                for clip in clips
+                if clip.reader == number
+                for member in ("lip.npy", "expression.npy")
+            )
 
     def meta(self, clip: Clip) -> dict[str, Any]:
         """Reads the fields of a clip's ``meta.json``, see ``SampleMeta``.
@@ -205,25 +215,27 @@ class ShardDataModule(LightningDataModule):
         return self._evaluation("test", None)
 
     def _evaluation(self, split: str, window: int | None, count: int | None = None) -> EvaluationLoader:
-        clips = self._split_clips(split)[:count]
+        clips = self._split_clips(split).first(count)
         dataset = EvaluationDataset(clips, BatchReader(self._readers, self.config.fields), window, *self._rank())
         return EvaluationLoader(dataset, workers=self.config.workers)
 
-    def _training_order(self, clips: list[Clip]) -> Order:
+    def _training_order(self, clips: ClipList) -> Order:
         """Order of the training clips, sorted by length where the length of windows depends on them."""
-        config, order = self.config, self._order(clips)
+        config = self.config
+        counts = occurrences(clips.frames, config.window) if config.pass_by == "frames" else np.ones(len(clips), int)
+        order, in_passes = self._order(clips, counts)
         if config.pad or config.micro_batch is None:
             return order
-        lengths = [min(config.window, clip.entry.frames) for clip in clips]
-        period = len(order) if isinstance(order, StreamOrder) else None
+        lengths = np.minimum(config.window, clips.frames)
+        period = int(counts.sum()) if in_passes else None
         return LengthOrder(order, lengths, config.batch_size, config.seed, period)
 
-    def _order(self, clips: list[Clip]) -> Order:
-        shards = [(clip.reader, clip.entry.shard) for clip in clips]
-        numbers = {shard: number for number, shard in enumerate(sorted(set(shards)))}
-        return StreamOrder([numbers[shard] for shard in shards], self.config.batch_size, self.config.seed)
+    def _order(self, clips: ClipList, counts: np.ndarray) -> tuple[Order, bool]:
+        """Order of the clips, each of which occurs ``counts`` times, and whether all clips have the same passes."""
+        shards = np.repeat(clips.shard_numbers(), counts)
+        return repeated(StreamOrder(shards.tolist(), self.config.batch_size, self.config.seed), counts), True
 
-    def _fingerprint(self, clips: list[Clip]) -> dict[str, Any]:
+    def _fingerprint(self, clips: ClipList) -> dict[str, Any]:
         """Everything that the global batches depend on; a resumed run must have the same values."""
         config = self.config
         return {
@@ -234,16 +246,22 @@ class ShardDataModule(LightningDataModule):
             "data.window": config.window,
             "data.pad": config.pad,
             "data.reference": config.reference,
+            "data.pass_by": None if config.pass_by == "clips" else config.pass_by,  # as in checkpoints without it
             "data.weights": dict(config.weights),
             "order version": ORDER_VERSION,
             "training clips": clips_fingerprint(clips, self.indices),
         }
 
-    def _splits(self, index: Index) -> dict[str, str]:
-        """Maps clip keys to splits."""
+    def _splits(self, index: Index) -> tuple[np.ndarray, list[str]]:
+        """Index of each sample's split, and the names of the splits."""
+        samples = index.samples
         if self.config.split == "stored":
-            return {entry.key: entry.split for entry in index.samples}
-        return assign_splits(index.dataset, self.config.split, {entry.key: entry.speaker for entry in index.samples})
+            return samples.label_codes("split")
+        speakers = dict(zip(samples.keys_of(), map(str, samples.labels("speaker")), strict=True))
+        assigned = assign_splits(index.dataset, self.config.split, speakers)
+        names = sorted(set(assigned.values()))
+        codes = {name: code for code, name in enumerate(names)}
+        return np.array([codes[assigned[key]] for key in samples.keys_of()], np.int64), names
 
     def _checked_index(self, root: str) -> Index:
         index = read_index(root)
@@ -258,7 +276,7 @@ class ShardDataModule(LightningDataModule):
             require_same_encoders(index, self.encoders, root)
         return index
 
-    def _split_clips(self, split: str) -> list[Clip]:
+    def _split_clips(self, split: str) -> ClipList:
         self._loaded()
         if not self.clips[split]:
             found = ", ".join(f"{len(clips)} {name}" for name, clips in self.clips.items())
@@ -278,11 +296,11 @@ class ShardDataModule(LightningDataModule):
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
 
-def clips_fingerprint(clips: list[Clip], indices: Mapping[str, Index]) -> str:
+def clips_fingerprint(clips: ClipList, indices: Mapping[str, Index]) -> str:
     """Number of clips and digest of their keys, frames and shards, for comparison."""
     digest = hashlib.sha256()
-    for clip in clips:
-        digest.update(f"{clip.key}\0{clip.entry.shard}\0{clip.entry.frames}\0".encode())
+    for key, name, frames in clips.key_rows():
+        digest.update(f"{key}\0{name}\0{frames}\0".encode())
     for index in indices.values():
         for shard in index.shards:
             digest.update(shard.sha256.encode())
@@ -291,6 +309,7 @@ def clips_fingerprint(clips: list[Clip], indices: Mapping[str, Index]) -> str:
 
 def _log_counts(root: str, index: Index, short: int, min_frames: int) -> None:
     log.info("%s: %d clips; skipped %d shorter than data.min_frames=%d", root, len(index.samples), short, min_frames)
-    unknown = Counter(s.emotion for s in index.samples if s.emotion is not None and emotion_index(s.emotion) < 0)
-    if unknown:
-        log.warning("%s: unknown emotions have emotion_index -1: %s", root, dict(unknown))
+    codes, names = index.samples.label_codes("emotion")
+    counts = np.bincount(codes[codes >= 0], minlength=len(names))
+    if unknown := {name: int(count) for name, count in zip(names, counts, strict=True) if emotion_index(name) < 0}:
+        log.warning("%s: unknown emotions have emotion_index -1: %s", root, unknown)

@@ -7,10 +7,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from datamodules.schema import OPTIONAL_MEMBERS, REQUIRED_MEMBERS, Index, SampleEntry, ShardError, array_layout
+from datamodules.sample_table import SampleEntry
+from datamodules.schema import OPTIONAL_MEMBERS, REQUIRED_MEMBERS, Index, ShardError, array_layout
 from encoders.protocols import FPS
 
 TAR_BLOCK = 512
+ROWS_AT_ONCE = 1 << 12  # samples whose numbers are compared together
 MAX_SIDE = 1 << 14  # pixels of a frame
 MAX_SIZE = 1 << 20  # of any width of features, and frames of a clip
 SCALES = (1e-6, 1e6)  # of latents; those of known codecs are between 0.1 and 2
@@ -45,12 +47,11 @@ def index_problems(index: Index) -> Iterator[str]:
             yield f"shard {shard.name!r} has {shard.bytes} bytes, {shard.samples} samples and sha256 {shard.sha256!r}"
     if len(sizes) < len(index.shards):
         yield "lists a shard twice; run prepare.py task=merge again"
-    seen: set[str] = set()
-    for sample in index.samples:
-        if sample.key in seen:
-            yield f"sample key {sample.key} occurs twice; run prepare.py task=check"
-        seen.add(sample.key)
-        yield from _sample(index, sample, sizes)
+    repeated = index.samples.repeated_keys()
+    yield from (f"sample key {key} occurs twice; run prepare.py task=check" for key in repeated)
+    for first in range(0, len(index.samples), ROWS_AT_ONCE):
+        for row in np.flatnonzero(_suspect(index, sizes, first, min(first + ROWS_AT_ONCE, len(index.samples)))):
+            yield from _sample(index, index.samples[first + int(row)], sizes)
 
 
 def _numbers(index: Index) -> Iterator[str]:
@@ -75,6 +76,34 @@ def _numbers(index: Index) -> Iterator[str]:
         yield "latent.std has values that are not positive: a channel of the latents is constant or damaged"
     if index.latent.frames < 1:
         yield f"latent.frames is {index.latent.frames}, expected at least 1"
+
+
+def _suspect(index: Index, sizes: dict[str, int], first: int, last: int) -> np.ndarray:
+    """(last - first,) bool: samples in which ``_sample`` may find something. Columns are compared at once."""
+    samples, layout = index.samples, array_layout(index.dimensions, 1)
+    frames = samples.frames[first:last]
+    wrong = ~samples.keys_match(f"^(?:{_KEY.pattern})$", first, last) | (frames < 1) | (frames > MAX_SIZE)
+    codes, names = samples.label_codes("shard")
+    bounds = np.array([sizes.get(name, -1) for name in names], np.int64)[codes[first:last]]
+    wrong |= bounds < 0
+    places, of = samples.members_of(first, last)
+    name, offset, size = samples.member_name[places], samples.offset[places], samples.size[places]
+    bound = bounds[of]
+    odd = (offset < TAR_BLOCK) | (size < 0) | (size > bound) | (offset > bound - size)
+    for code, member in enumerate(samples.member_names):
+        here = name == code
+        if member not in _KNOWN:
+            odd |= here
+        elif member in layout:
+            rows = frames[of[here]] if member != "portraits.npy" else 1
+            odd[here] |= size[here] < _bytes(*layout[member]) * np.clip(rows, 0, MAX_SIZE).astype(np.float64)
+    wrong[of[odd]] = True
+    for member in REQUIRED_MEMBERS:
+        has = np.zeros(last - first, bool)
+        if member in samples.member_names:
+            has[of[name == samples.member_names.index(member)]] = True
+        wrong |= ~has
+    return wrong
 
 
 def _sample(index: Index, sample: SampleEntry, sizes: dict[str, int]) -> Iterator[str]:

@@ -92,10 +92,10 @@ class StreamDataset(Dataset[RankBatch]):
         self.ranks = ranks
         self.micro_batch = micro_batch or batch_size // ranks
         self.one_length = micro_batch is None
-        self._of_speaker: dict[tuple[str, str], list[Clip]] = defaultdict(list)
+        self._of_speaker: dict[tuple[str, str], list[int]] = defaultdict(list)
         if reference == "speaker":
-            for clip in clips:
-                self._of_speaker[clip.dataset, clip.entry.speaker].append(clip)
+            for place, clip in enumerate(clips):
+                self._of_speaker[clip.dataset, clip.entry.speaker].append(place)
 
     def micro_batches(self, step: int) -> list[MicroBatch]:
         """All micro-batches of global batch ``step``, computed without reading data."""
@@ -143,7 +143,8 @@ class StreamDataset(Dataset[RankBatch]):
         others = self._of_speaker.get((clip.dataset, clip.entry.speaker))
         if not others:
             return window
-        return window._replace(reference=others[reference_clip(self.seed, clip.key, pass_, len(others))])
+        other = others[reference_clip(self.seed, clip.key, pass_, len(others))]
+        return window._replace(reference=self.clips[other])
 
     def __getitem__(self, step: int) -> RankBatch:
         """Reads this rank's part of global batch ``step``: one micro-batch, or a list of several.

@@ -6,10 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from configs.data import DataConfig
-from datamodules.clip_windows import Clip
+from datamodules.clip_list import ClipList
 from datamodules.datamodule import ShardDataModule
-from datamodules.order import MixtureOrder, Order
+from datamodules.order import MixtureOrder, Order, repeated
 from datamodules.schema import ShardError, require_same_encoders
 from encoders.protocols import Identity
 
@@ -42,31 +44,29 @@ class MixtureDataModule(ShardDataModule):
                     f"mixture has {first.frame_size} px and {first.dimensions}; prepare all with the same preset"
                 )
 
-    def _order(self, clips: list[Clip]) -> Order:
+    def _order(self, clips: ClipList, counts: np.ndarray) -> tuple[Order, bool]:
         shares = self._shares(clips)
         if not shares:
-            return super()._order(clips)
-        groups: list[list[str]] = [[] for _ in self.indices]
-        for clip in clips:  # ordered by root, like the sample numbers of MixtureOrder
-            groups[clip.reader].append(clip.entry.shard)
-        for name, group in zip(self.indices, groups, strict=True):
-            if not group:
+            return super()._order(clips, counts)
+        readers, numbers = np.repeat(clips.readers(), counts), np.repeat(clips.shard_numbers(), counts)
+        shards = []
+        for number, name in enumerate(self.indices):  # clips are ordered by root, like the numbers of MixtureOrder
+            group = numbers[readers == number]
+            if not len(group):
                 raise ShardError(f"{self.roots()[name]}: has no training clips; remove data.weights.{name}")
-        shards = [[sorted(set(group)).index(shard) for shard in group] for group in groups]
+            shards.append(group - group.min())
         weights = [shares[name] for name in self.indices]
-        return MixtureOrder(shards, weights, self.config.batch_size, self.config.seed)
+        return repeated(MixtureOrder(shards, weights, self.config.batch_size, self.config.seed), counts), False
 
-    def _fingerprint(self, clips: list[Clip]) -> dict[str, Any]:
+    def _fingerprint(self, clips: ClipList) -> dict[str, Any]:
         return {**super()._fingerprint(clips), "data.weights": self._shares(clips)}
 
-    def _shares(self, clips: list[Clip]) -> dict[str, int]:
+    def _shares(self, clips: ClipList) -> dict[str, int]:
         """Whole-number weight of each dataset; empty if every clip is drawn once per pass."""
         if self.config.weights or self.config.mix == "clips":
             return dict(self.config.weights)
-        frames = [0] * len(self.indices)
-        for clip in clips:
-            frames[clip.reader] += clip.entry.frames
-        return dict(zip(self.indices, whole_shares(frames), strict=True))
+        frames = np.bincount(clips.readers(), clips.frames, len(self.indices)).astype(np.int64)
+        return dict(zip(self.indices, whole_shares(frames.tolist()), strict=True))
 
 
 def whole_shares(amounts: Sequence[int]) -> list[int]:

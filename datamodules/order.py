@@ -158,6 +158,43 @@ class MixtureOrder:
         return DrawIndex(int(self._first[dataset]) + inner.sample, inner.pass_)
 
 
+class RepeatedOrder:
+    """Order in which a sample occurs several times in a pass.
+
+    Each occurrence counts as a pass of its sample, so that no two have the same window.
+
+    Args:
+        order: Order over all occurrences: those of sample 0, then those of sample 1, and so on.
+        counts: (N,) occurrences of each sample in a pass, at least 1.
+    """
+
+    def __init__(self, order: Order, counts: np.ndarray) -> None:
+        self.order = order
+        self._counts = counts
+        self._ends = np.cumsum(self._counts)
+
+    def __len__(self) -> int:
+        """Number of draws of a pass."""
+        return int(self._ends[-1])
+
+    def draw(self, number: int) -> DrawIndex:
+        """Returns the draw with the given global number."""
+        inner = self.order.draw(number)
+        sample = int(np.searchsorted(self._ends, inner.sample, "right"))
+        count = int(self._counts[sample])
+        return DrawIndex(sample, inner.pass_ * count + inner.sample - int(self._ends[sample]) + count)
+
+
+def repeated(order: Order, counts: np.ndarray) -> Order:
+    """Order whose samples occur ``counts`` times; the given one if all occur once."""
+    return RepeatedOrder(order, counts) if (counts > 1).any() else order
+
+
+def occurrences(frames: np.ndarray, window: int) -> np.ndarray:
+    """(N,) number of windows of a length that the frames of each clip fill, rounded, at least 1."""
+    return np.maximum(1, (2 * frames + window) // (2 * window))
+
+
 class LengthOrder:
     """Order in which the clips of a global batch have similar lengths, so that ranks rarely wait for longer windows.
 

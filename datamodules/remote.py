@@ -3,12 +3,14 @@
 A root is one of
 
     /data/hdtf                              folder
-    https://host/path                       URL, fetched with curl
-    s3://bucket/prefix                      URL, fetched with ``aws s3 cp``
-    pipe:ssh store cat /mnt/hdtf/{name}     any command that writes the file to standard output
+    https://host/path                       URL, read by range; the index is fetched with curl
+    s3://bucket/prefix                      URL, read by range with s3fs; the index is fetched with ``aws s3 cp``
+    pipe:ssh store cat /mnt/hdtf/{name}     any command that writes a whole file to standard output
 
-``{name}`` is replaced by the file name (``index.json`` or a shard). A command must contain it. If a URL does not
-contain it, the name is appended. WebDataset's ``gopen`` runs commands in a shell: use trusted roots only.
+``datamodules/ranges.py`` reads ranges, ``datamodules/staging.py`` copies whole shards.
+
+``{name}`` is replaced by the name of the file (index or shard). A command must contain it. If a URL
+does not contain it, the name is appended. WebDataset's ``gopen`` runs commands in a shell: use trusted roots only.
 """
 
 from __future__ import annotations
@@ -24,16 +26,22 @@ from typing import Any, BinaryIO
 
 from webdataset.gopen import gopen
 
-from datamodules.schema import INDEX_NAME, Index, ShardError
+from datamodules.sample_table import TABLE_NAME, SampleTable
+from datamodules.schema import INDEX_NAME, Index, ShardError, checked_table
 
 _CHUNK = 2**20
-MAX_INDEX = 2**30  # bytes; that of 30,000 clips has 20 MB
+MAX_INDEX = 2**30  # bytes; that of 100,000 clips has 20 MB
 _REMOTE = re.compile(r"(pipe:|[a-z][a-z0-9+.-]*://)")
 
 
 def is_remote(root: str) -> bool:
     """Whether a root is a URL or a command, not a folder."""
     return _REMOTE.match(root) is not None
+
+
+def location(root: str, name: str) -> str:
+    """URL of one file of a remote root that is no command."""
+    return root.replace("{name}", name) if "{name}" in root else f"{root.rstrip('/')}/{name}"
 
 
 def address(root: str, name: str) -> str:
@@ -46,7 +54,7 @@ def address(root: str, name: str) -> str:
         if "{name}" not in root:
             raise ShardError(f"data root {root!r}: a command must contain {{name}}, e.g. pipe:cat /mnt/x/{{name}}")
         return root.replace("{name}", shlex.quote(name))
-    url = root.replace("{name}", name) if "{name}" in root else f"{root.rstrip('/')}/{name}"
+    url = location(root, name)
     return f"pipe:aws s3 cp {shlex.quote(url)} -" if url.startswith("s3://") else url
 
 
@@ -95,7 +103,7 @@ def _end(stream: Any) -> None:
 
 
 def read_index(root: str) -> Index:
-    """Reads ``index.json`` from a folder or URL.
+    """Reads ``index.json`` and ``index.arrow`` from a folder or URL.
 
     Raises:
         ShardError: If it cannot be read or used.
@@ -103,11 +111,22 @@ def read_index(root: str) -> Index:
     if not is_remote(root):
         return Index.read(Path(root).expanduser())
     url = address(root, INDEX_NAME)
+    content, _ = _fetched(url)
+    try:
+        text = content.decode()
+    except UnicodeDecodeError as error:
+        raise ShardError(f"{url}: not an index ({error}); check data.root") from error
+
+    def open_table(digest: str, count: int) -> SampleTable:
+        place = address(root, TABLE_NAME)
+        return checked_table(*_fetched(place), digest, count, place)
+
+    return Index.from_json(text, url, open_table)
+
+
+def _fetched(url: str) -> tuple[bytes, str]:
+    """Content of a URL of an index, and its SHA-256."""
     with tempfile.TemporaryFile() as file:
-        fetch(url, file, MAX_INDEX)
+        digest = fetch(url, file, MAX_INDEX)
         file.seek(0)
-        try:
-            text = file.read().decode()
-        except UnicodeDecodeError as error:
-            raise ShardError(f"{url}: not an index ({error}); check data.root") from error
-    return Index.from_json(text, url)
+        return file.read(), digest

@@ -19,18 +19,21 @@ Shapes: F frames, C latent channels, h x w latent size, L layers, D audio width,
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from configs.preparation import ENCODER_KINDS
+from datamodules.sample_table import TABLE_NAME, SampleEntry, SampleTable, TableError
 from encoders.protocols import FPS, SAMPLE_RATE, Identity
-from runtime.checked_fields import check_types
+from runtime.checked_fields import check_count, check_types
 from runtime.errors import UserError, first_line
+from runtime.files import sha256_of, whole_file, write_whole
 from runtime.json_text import parse_json
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 1  # of samples
+INDEX_SCHEMA = 2  # of index.json; version 1 lists the samples itself
 PORTRAITS = 4
 PORTRAIT_SIZE = 256
 SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
@@ -75,6 +78,8 @@ class SampleMeta:
         view: Camera view, or None.
         factor_names: Column names of ``factors.npy``; empty if there is none.
         schema: Version of this format.
+        latent_precision: Precision of the products that made the latents: float32 or bfloat16.
+        latent_error: Measured error of the latents in bfloat16, relative to their root mean square, or None.
     """
 
     key: str
@@ -93,33 +98,8 @@ class SampleMeta:
     view: str | None = None
     factor_names: tuple[str, ...] = ()
     schema: int = SCHEMA_VERSION
-
-
-@dataclass(frozen=True)
-class SampleEntry:
-    """Index entry of a sample. It suffices to plan the training order and to read any member without scanning the tar.
-
-    Attributes:
-        key: Unique key of the sample.
-        shard: File name of its shard.
-        frames: Number of frames.
-        speaker: Name of the speaker.
-        split: Split at preparation: train, val or test.
-        members: Member name -> (byte offset of its data in the shard, size in bytes).
-        emotion: Emotion label, or None.
-        level: Emotion level from 1 to 3, or None.
-        view: Camera view, or None.
-    """
-
-    key: str
-    shard: str
-    frames: int
-    speaker: str
-    split: str
-    members: dict[str, tuple[int, int]]
-    emotion: str | None = None
-    level: int | None = None
-    view: str | None = None
+    latent_precision: str = "float32"
+    latent_error: float | None = None
 
 
 @dataclass(frozen=True)
@@ -155,7 +135,7 @@ class LatentStatistics:
 
 @dataclass(frozen=True)
 class Index:
-    """Content of ``index.json``: everything that is needed before a shard is opened.
+    """Content of ``index.json`` and ``index.arrow``: everything that is needed before a shard is opened.
 
     Attributes:
         dataset: Name of the dataset.
@@ -165,11 +145,10 @@ class Index:
         dimensions: Feature sizes of all samples.
         codec_scale: Factor from stored latents to the diffusion model's latents.
         shards: Entries of the tar files.
-        samples: Entries of the samples.
+        samples: Entries of the samples; any other sequence of entries is converted.
         latent: Statistics of the stored latents.
         split: Name of the split scheme at preparation.
         fps: Frames per second.
-        schema: Version of this format.
     """
 
     dataset: str
@@ -179,19 +158,42 @@ class Index:
     dimensions: Dimensions
     codec_scale: float
     shards: tuple[ShardEntry, ...]
-    samples: tuple[SampleEntry, ...]
+    samples: SampleTable
     latent: LatentStatistics
     split: str = "emotivetalk"
     fps: int = FPS
-    schema: int = SCHEMA_VERSION
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "samples", SampleTable.of(self.samples))
+
+    def write(self, folder: Path) -> None:
+        """Writes ``index.arrow`` with the samples, and ``index.json`` with its hash and everything else.
+
+        Equal indices give equal bytes.
+        """
+        with whole_file(folder / TABLE_NAME) as partial:
+            self.samples.write(partial)
+            digest = sha256_of(partial)
+        samples = {"count": len(self.samples), "sha256": digest}
+        write_whole(folder / INDEX_NAME, _text(self._header() | {"samples": samples, "schema": INDEX_SCHEMA}))
 
     def to_json(self) -> str:
-        """Serialises to JSON with sorted keys, so that equal indices give equal bytes."""
-        return json.dumps(asdict(self), indent=1, sort_keys=True) + "\n"
+        """Serialises everything to one JSON text as versions without ``index.arrow`` did, with sorted keys."""
+        return _text(self._header() | {"samples": [asdict(sample) for sample in self.samples], "schema": 1})
+
+    def _header(self) -> dict[str, Any]:
+        return asdict(replace(self, samples=SampleTable.of(())))
 
     @classmethod
-    def from_json(cls, text: str, where: str | Path) -> Index:
+    def from_json(
+        cls, text: str, where: str | Path, open_table: Callable[[str, int], SampleTable] | None = None
+    ) -> Index:
         """Parses ``index.json``.
+
+        Args:
+            text: Content of the file.
+            where: Its path or URL, for messages.
+            open_table: Opens ``index.arrow`` next to it; called with its SHA-256 and its number of samples.
 
         Raises:
             ShardError: If the JSON is damaged, a field is missing or of another type, or the schema version is newer
@@ -204,9 +206,9 @@ class Index:
         found = raw.get("schema") if isinstance(raw, Mapping) else None
         if not isinstance(found, int):
             raise ShardError(f"{where}: has no schema version; it was not written by prepare.py")
-        if found > SCHEMA_VERSION:
+        if found > INDEX_SCHEMA:
             raise ShardError(
-                f"{where}: written by a newer version (schema {found}, expected at most {SCHEMA_VERSION}); "
+                f"{where}: written by a newer version (schema {found}, expected at most {INDEX_SCHEMA}); "
                 "update emotivetalk"
             )
         try:
@@ -218,12 +220,11 @@ class Index:
                 dimensions=Dimensions(**raw["dimensions"]),
                 codec_scale=raw["codec_scale"],
                 shards=tuple(ShardEntry(**shard) for shard in raw["shards"]),
-                samples=tuple(sample_entry(sample) for sample in raw["samples"]),
+                samples=_listed(raw["samples"]) if found < 2 else _in_table(raw["samples"], where, open_table),
                 latent=LatentStatistics(
                     tuple(raw["latent"]["mean"]), tuple(raw["latent"]["std"]), raw["latent"]["frames"]
                 ),
                 fps=raw["fps"],
-                schema=found,
                 split=raw["split"],
             )
             check_types(index, "index")
@@ -235,10 +236,10 @@ class Index:
 
     @classmethod
     def read(cls, folder: str | Path) -> Index:
-        """Reads ``index.json`` from a local folder of shards.
+        """Reads ``index.json`` and ``index.arrow`` from a local folder of shards; the latter is memory-mapped.
 
         Raises:
-            ShardError: If it is missing or cannot be used.
+            ShardError: If one is missing or cannot be used.
         """
         path = Path(folder) / INDEX_NAME
         try:
@@ -256,7 +257,64 @@ class Index:
             raise ShardError(f"{path}: cannot be read ({error.strerror})") from error
         except UnicodeDecodeError as error:
             raise ShardError(f"{path}: not an index ({error}); run prepare.py task=merge again") from error
-        return cls.from_json(text, path)
+        return cls.from_json(text, path, lambda digest, count: _opened(path.with_name(TABLE_NAME), digest, count))
+
+
+def _opened(path: Path, digest: str, count: int) -> SampleTable:
+    try:
+        return checked_table(path, sha256_of(path), digest, count, path)
+    except OSError as error:
+        raise ShardError(
+            f"{path}: cannot be read ({error.strerror}); copy it with {INDEX_NAME}, or run prepare.py task=merge"
+        ) from error
+
+
+def checked_table(source: Path | bytes, found: str, digest: str, count: int, where: str | Path) -> SampleTable:
+    """Opens the table of samples of an index.
+
+    Args:
+        source: File, or its content.
+        found: Its SHA-256.
+        digest: SHA-256 by ``index.json``.
+        count: Number of samples by ``index.json``.
+        where: Path or URL, for messages.
+
+    Raises:
+        ShardError: If it is damaged, or of another index.
+    """
+    if found != digest:
+        raise ShardError(
+            f"{where}: has sha256 {found[:16]}, expected {digest[:16]} by {INDEX_NAME}; the two files are not of one "
+            "index: copy both again, or run prepare.py task=merge"
+        )
+    try:
+        table = SampleTable.open(source)
+    except TableError as error:
+        raise ShardError(f"{where}: not a table of samples ({first_line(error)}); run prepare.py task=merge") from error
+    if len(table) != count:
+        raise ShardError(f"{where}: has {len(table)} samples, expected {count} by {INDEX_NAME}; run task=merge again")
+    return table
+
+
+def _in_table(raw: Any, where: str | Path, open_table: Callable[[str, int], SampleTable] | None) -> SampleTable:
+    """Table of samples that an ``index.json`` of version 2 describes."""
+    digest, count = str(raw["sha256"]), check_count("samples.count", raw["count"], most=1 << 40)
+    if open_table is None:
+        raise ShardError(f"{where}: lists no samples; give the folder that also has {TABLE_NAME}")
+    return open_table(digest, count)
+
+
+def _listed(raw: Any) -> SampleTable:
+    """Table of the samples that an ``index.json`` of version 1 lists."""
+    entries = []
+    for number, sample in enumerate(raw):
+        entries.append(sample_entry(sample))
+        check_types(entries[-1], f"index.samples[{number}]")
+    return SampleTable.of(entries)
+
+
+def _text(raw: dict[str, Any]) -> str:
+    return json.dumps(raw, indent=1, sort_keys=True) + "\n"
 
 
 def array_layout(dimensions: Dimensions, frames: int) -> dict[str, tuple[str, tuple[int, ...]]]:

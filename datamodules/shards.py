@@ -1,4 +1,4 @@
-"""Random access to the members of shards: a range of frames is read with a single positioned read.
+"""Random access to the members of shards: a range of frames is read with a single positioned read or request.
 
 Tar files are never scanned, because the index contains the offset of every member's data. The 512-byte tar header
 before the data and the header of the array are checked, so an index that does not match its shard raises an error.
@@ -12,13 +12,16 @@ import functools
 import io
 import os
 from collections import OrderedDict
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from datamodules.index_checks import TAR_BLOCK
-from datamodules.schema import PORTRAITS, SCHEMA_VERSION, Index, SampleEntry, ShardError, array_layout
-from datamodules.staging import ShardSource
+from datamodules.ranges import ByteRange, RangedShards
+from datamodules.sample_table import SampleEntry
+from datamodules.schema import PORTRAITS, SCHEMA_VERSION, Index, ShardError, array_layout
+from datamodules.staging import DECODED, ShardSource
 from runtime.errors import first_line
 from runtime.json_text import parse_json
 from runtime.platforms import read_at
@@ -32,6 +35,15 @@ class ArrayHeader(NamedTuple):
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
     start: int
+
+
+class WantedRows(NamedTuple):
+    """Rows ``start`` to ``start + rows`` of an array member; other members are read whole."""
+
+    entry: SampleEntry
+    member: str
+    start: int = 0
+    rows: int = 0
 
 
 class ShardReader:
@@ -50,7 +62,37 @@ class ShardReader:
         self._dimensions = index.dimensions
         self._source = source
         self._shards = {shard.name: shard for shard in index.shards}
+        self._ranged = source if isinstance(source, RangedShards) else None
         self._open: OrderedDict[str, int] = OrderedDict()
+
+    def fetch(self, wanted: Iterable[WantedRows], keep: bool = False) -> None:
+        """Reads what is asked for later, at the same time, from a root that is read by range; nothing for others.
+
+        Args:
+            wanted: Members and their rows.
+            keep: Whether what earlier calls have read is kept.
+
+        Raises:
+            ShardError: If it cannot be read, or a sample has no such member.
+        """
+        if self._ranged is not None:
+            self._ranged.fetch((part for rows in wanted for part in self._ranges(rows)), keep)
+
+    def _ranges(self, wanted: WantedRows) -> Iterator[ByteRange]:
+        """Ranges of a member: of its names, its header and its rows."""
+        entry, member, start, count = wanted
+        if member in DECODED:  # of a whole copy
+            return
+        offset, size = self._place(entry, member)
+        layout = array_layout(self._dimensions, entry.frames).get(member)
+        if layout is None:
+            yield ByteRange(entry.shard, offset - TAR_BLOCK, offset + size)
+            return
+        kind, shape = layout
+        row = np.dtype(kind).itemsize * int(np.prod(shape[1:], dtype=np.int64))
+        first = offset + size - (shape[0] - start) * row  # rows are at the end
+        yield ByteRange(entry.shard, offset - TAR_BLOCK, offset + min(_NPY_HEADER, size))
+        yield ByteRange(entry.shard, first, first + count * row)
 
     def read_bytes(self, entry: SampleEntry, member: str) -> bytes:
         """Reads all bytes of one member.
@@ -59,7 +101,7 @@ class ShardReader:
             ShardError: If the sample has no such member or the shard is damaged.
         """
         offset, size = self._place(entry, member)
-        block = self._pread(entry, size + TAR_BLOCK, offset - TAR_BLOCK)
+        block = self._pread(entry, size + TAR_BLOCK, offset - TAR_BLOCK, whole=member in DECODED)
         self._check_name(entry, member, block)
         return block[TAR_BLOCK:]
 
@@ -136,6 +178,9 @@ class ShardReader:
         row = header.dtype.itemsize * int(np.prod(header.shape[1:], dtype=np.int64))
         offset = entry.members[member][0] + header.start + start * row
         view = into.reshape(-1).view(np.uint8).data
+        if self._ranged is not None:
+            self._ranged.read(ByteRange(entry.shard, offset, offset + len(view)), view)
+            return
         descriptor = self._descriptor(entry)
         while view:
             try:
@@ -176,8 +221,11 @@ class ShardReader:
         self._open.move_to_end(name)
         return self._open[name]
 
-    def _pread(self, entry: SampleEntry, size: int, offset: int) -> bytes:
+    def _pread(self, entry: SampleEntry, size: int, offset: int, whole: bool = False) -> bytes:
         block = bytearray(size)
+        if self._ranged is not None and not whole:
+            self._ranged.read(ByteRange(entry.shard, offset, offset + size), memoryview(block))
+            return bytes(block)
         try:
             count = read_at(self._descriptor(entry), memoryview(block), offset)
         except OSError as error:

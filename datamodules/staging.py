@@ -1,4 +1,4 @@
-"""Access to shards in a local folder, or through a node-local staging folder for URLs and slow file systems.
+"""Access to shards: in a local folder, by range, or through a node-local folder of copies for slow file systems.
 
 ``datamodules/remote.py`` says which roots there are.
 
@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
+import logging
 import os
 import re
 import time
@@ -19,13 +21,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+import numpy as np
 from filelock import FileLock, Timeout
 
+from datamodules.ranges import RangedShards, no_ranges_because
 from datamodules.remote import address, fetch, is_remote
 from datamodules.schema import Index, ShardEntry, ShardError
 from runtime.folders import UnsafeFolder, private_folder, private_temporary
 from runtime.platforms import open_for_reading
 from runtime.verified import verified_once
+
+log = logging.getLogger(__name__)
 
 GIB = 2**30
 STAGE_NAME = "emotivetalk-shards"
@@ -48,17 +54,26 @@ class ShardSource(Protocol):
 
 
 def shard_source(root: str, index: Index, stage_to: str | None, stage_gib: float) -> ShardSource:
-    """Creates the source of a root's shards: in place for a local folder, otherwise through a staging folder.
+    """Creates the source of a root's shards: in place, by range, or copied to a staging folder.
 
     Args:
         root: Folder, URL or command.
         index: Index of the root.
-        stage_to: Staging folder. With None, local folders are read in place and remote roots are staged in a folder of
-            this user in the system's temporary folder.
+        stage_to: Staging folder. With None, local folders are read in place, and remote roots by range. Those that
+            cannot be are staged in a folder of this user in the system's temporary folder.
         stage_gib: Maximum size of the staging folder in GiB.
     """
     if stage_to is None and not is_remote(root):
         return VerifiedShards(Path(root).expanduser(), index)
+    copies = functools.partial(_staged, root, index, stage_to, stage_gib)
+    if stage_to is None and (reason := no_ranges_because(root)) is None:
+        return RangedShards(root, copies)
+    if stage_to is None:
+        log.info("%s: shards are copied whole, %s", root, reason)
+    return copies()
+
+
+def _staged(root: str, index: Index, stage_to: str | None, stage_gib: float) -> StagedShards:
     folder = Path(stage_to).expanduser() if stage_to else private_temporary()
     return StagedShards(root, index, folder, stage_gib)
 
@@ -88,7 +103,7 @@ class VerifiedShards(LocalShards):
 
     def __init__(self, folder: Path, index: Index) -> None:
         super().__init__(folder)
-        self._members = decoded_members(index)
+        self._index = index
         self._known: set[tuple[str, int, int]] = set()
 
     def open(self, shard: ShardEntry) -> int:
@@ -99,7 +114,7 @@ class VerifiedShards(LocalShards):
             return descriptor
         path = self.folder / shard.name
         try:
-            wrong = changed_content(path, shard, descriptor, self._members.get(shard.name, ()))
+            wrong = changed_content(path, shard, descriptor, decoded_members(self._index, shard.name))
         except OSError as error:
             os.close(descriptor)
             raise ShardError(f"{path}: cannot be read ({error.strerror}); copy or prepare it again") from error
@@ -130,7 +145,7 @@ class StagedShards:
                 f"data.stage_gib={gib:g}: smaller than a shard of {root}, {largest / GIB:.3g} GiB; increase it"
             )
         self.root = root
-        self._members = decoded_members(index)
+        self._index = index
         # A subfolder, because other files in stage_to must be neither counted nor removed.
         self.stage = folder = folder / STAGE_NAME
         self.bound = int(gib * GIB)
@@ -181,7 +196,7 @@ class StagedShards:
                         f"{self.root}: {shard.name} has {found} bytes and sha256 {digest}, expected {shard.bytes} "
                         f"bytes and {shard.sha256} by the index; run prepare.py task=check where the shards were made"
                     )
-                if wrong := member_problem(part, self._members.get(shard.name, ())):
+                if wrong := member_problem(part, decoded_members(self._index, shard.name)):
                     raise ShardError(f"{self.root}: {shard.name}: {wrong}")
                 part.replace(path)
                 return os.open(path, os.O_RDONLY) if path.exists() else os.dup(file.fileno())
@@ -253,15 +268,17 @@ def is_own(descriptor: int) -> bool:
     return not hasattr(os, "getuid") or os.fstat(descriptor).st_uid == os.getuid()
 
 
-def decoded_members(index: Index) -> dict[str, list[tuple[str, int, int]]]:
-    """Shard -> name, offset and size of the sound and the videos in it."""
-    found: dict[str, list[tuple[str, int, int]]] = {}
-    for sample in index.samples:
-        for name in DECODED & sample.members.keys():
-            offset, size = sample.members[name]
-            if size:
-                found.setdefault(sample.shard, []).append((f"{sample.key}.{name}", offset, size))
-    return found
+def decoded_members(index: Index, shard: str) -> list[tuple[str, int, int]]:
+    """Name, offset and size of the sound and the videos in a shard."""
+    samples = index.samples
+    codes, names = samples.label_codes("shard")
+    if shard not in names:
+        return []
+    found = []
+    for row in np.flatnonzero(codes == names.index(shard)):
+        sample = samples[int(row)]
+        found += [(f"{sample.key}.{name}", *sample.members[name]) for name in sorted(DECODED & sample.members.keys())]
+    return [member for member in found if member[2]]
 
 
 def member_problem(path: Path, members: Sequence[tuple[str, int, int]]) -> str | None:

@@ -106,6 +106,9 @@ def _decode(path: Path, start: Fraction, stop: Fraction) -> tuple[np.ndarray, in
             place = expected
         elif gapless and place > max(expected, rate):
             errors.append(f"a part is missing at {float(Fraction(place, rate) - 1 + start):.2f} s")
+        if place + frame.samples <= 0:  # before the span: decoded, since codecs have memory, and not converted
+            expected = place + frame.samples
+            continue
         channels = planes(frame)
         mono = channels.mean(0, dtype=np.float32)
         expected = place + len(mono)

@@ -15,6 +15,7 @@ import numpy as np
 
 from configs.registries import ENCODERS
 from datamodules.index_checks import index_problems, is_plain_name
+from datamodules.sample_table import SampleEntry
 from datamodules.schema import (
     OPTIONAL_MEMBERS,
     REQUIRED_MEMBERS,
@@ -22,7 +23,6 @@ from datamodules.schema import (
     SCHEMA_VERSION,
     SPLITS,
     Index,
-    SampleEntry,
     ShardEntry,
     array_layout,
 )
@@ -80,7 +80,7 @@ def _index_problems(index: Index) -> Iterator[str]:
     for speaker, found in sorted(splits.items()):
         if len(found) > 1 and not shares_speakers(index.dataset, index.split):
             yield f"index.json: speaker {speaker} is in several splits: {', '.join(sorted(found))}"
-    frames = sum(sample.frames for sample in index.samples)
+    frames = int(index.samples.frames.sum())
     if index.latent.frames != frames:
         yield f"index.json: latent statistics cover {index.latent.frames} frames, the samples have {frames}"
     for kind, identity in index.encoders.items():

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from datamodules.schema import PORTRAIT_SIZE, PORTRAITS, Index, SampleEntry
+from datamodules.sample_table import SampleEntry
+from datamodules.schema import PORTRAIT_SIZE, PORTRAITS, Index
 from runtime.files import write_whole
 
 SHEET_NAME = "contact_sheet.png"

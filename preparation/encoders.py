@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from configs.preparation import EncodersConfig
+from configs.registries import ENCODERS
 from datamodules.schema import Dimensions
 from encoders.factory import (
     EncoderError,
@@ -17,6 +19,72 @@ from encoders.factory import (
     build_motion_encoder,
 )
 from encoders.protocols import AudioEncoder, Identity, LandmarkDetector, LatentCodec, MotionEncoder
+
+
+def encode_latents(codec: LatentCodec, frames: Tensor, bfloat16: bool) -> Tensor:
+    """Encodes (F, 3, H, W) uint8 frames to (F, C, h, w) float32, with products in bfloat16 if wanted."""
+    if not bfloat16:
+        return codec.encode(frames)
+    if hasattr(codec, "encode_bfloat16"):
+        latents: Tensor = codec.encode_bfloat16(frames)
+        return latents
+    device = torch.device(getattr(codec, "device", "cpu"))
+    with torch.autocast(device.type, torch.bfloat16):
+        return codec.encode(frames).float()
+
+
+def encode_within(
+    codec: LatentCodec, frames: Tensor, precision: str, tolerance: float
+) -> tuple[Tensor, str, float | None]:
+    """Encodes a clip in bfloat16 where its latents stay within a tolerance of those in float32.
+
+    The frame in the middle is encoded in both. The error is the root mean square of the difference, relative to that of
+    the latents.
+
+    Args:
+        codec: Codec.
+        frames: (F, 3, H, W) uint8 frames.
+        precision: ``float32`` or ``bfloat16``.
+        tolerance: Largest error; a clip with a larger one is encoded in float32.
+
+    Returns:
+        (F, C, h, w) float32 latents, the precision that was used, and the error in bfloat16, or None.
+    """
+    if precision == "float32":
+        return codec.encode(frames), "float32", None
+    probe = frames[len(frames) // 2 :][:1]
+    exact = codec.encode(probe)
+    difference = encode_latents(codec, probe, bfloat16=True) - exact
+    error = round(float((difference.square().mean() / exact.square().mean().clamp_min(1e-12)).sqrt()), 6)
+    within = error <= tolerance  # False for NaN
+    return encode_latents(codec, frames, within), "bfloat16" if within else "float32", error
+
+
+def announced_dimensions(config: EncodersConfig, frame_size: int) -> Dimensions | None:
+    """Array sizes of the samples by the classes of the encoders alone, which reads no weights.
+
+    Returns:
+        The sizes; None if an encoder does not announce all of its own.
+    """
+    sizes: dict[str, int] = {}
+    for kind in ("audio", "motion", "codec"):
+        chosen = getattr(config, kind)
+        announce = getattr(ENCODERS[kind].get(chosen.name, f"encoders.{kind}.name"), "announced", None)
+        try:
+            sizes |= announce(**chosen.options) if announce is not None else {}
+        except TypeError:  # of an unknown option, which building the encoder names
+            return None
+    try:
+        return Dimensions(
+            latent_channels=sizes["channels"],
+            latent_size=frame_size // sizes["downscale"],
+            audio_layers=sizes["layers"],
+            audio_width=sizes["width"],
+            lip_width=sizes["lip_width"],
+            expression_width=sizes["expression_width"],
+        )
+    except KeyError:
+        return None
 
 
 @dataclass(frozen=True)

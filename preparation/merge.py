@@ -1,4 +1,4 @@
-"""Merges the records of finished shards to ``index.json`` and ``report.json``.
+"""Merges the records of finished shards to ``index.json``, ``index.arrow`` and ``report.json``.
 
 The latent statistics are computed from float64 sums in shard order. The index therefore has the same bytes for any
 number of parts and workers.
@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.schema import INDEX_NAME, Dimensions, Index, LatentStatistics, ShardEntry, ShardError, sample_entry
+from datamodules.sample_table import SampleTable
+from datamodules.schema import Dimensions, Index, LatentStatistics, ShardEntry, ShardError, sample_entry
 from encoders.protocols import Identity
 from preparation.clip_source import ClipSource
 from preparation.plan import Plan, PlannedShard
@@ -79,10 +80,10 @@ def _changed_since(clip: ClipSource, written: int) -> bool:
 
 
 def merge(output: Path, plan: Plan) -> Index | None:
-    """Writes ``index.json`` and ``report.json`` from all records of a finished plan.
+    """Writes ``index.json``, ``index.arrow`` and ``report.json`` from all records of a finished plan.
 
     Returns:
-        The index; None, and no ``index.json``, if no clip was kept.
+        The index; None, and no index, if no clip was kept.
 
     Raises:
         ShardError: If a shard is unfinished or missing, or if parts used different encoders.
@@ -118,7 +119,7 @@ def merge(output: Path, plan: Plan) -> Index | None:
                              f"{record_path(output, path.name)} and run its part again")  # fmt: skip
     count, total, squares = np.sum([record["latent_sums"] for record in kept], axis=0)
     mean = total / count
-    samples = tuple(sample_entry(sample) for record in kept for sample in record["samples"])
+    samples = SampleTable.of(sample_entry(sample) for record in kept for sample in record["samples"])
     index = Index(
         dataset=plan.settings["dataset"]["name"],
         preset=plan.settings["preset"],
@@ -132,10 +133,10 @@ def merge(output: Path, plan: Plan) -> Index | None:
         latent=LatentStatistics(
             mean=tuple(mean.tolist()),
             std=tuple(np.sqrt(np.maximum(squares / count - mean**2, 0)).tolist()),
-            frames=sum(sample.frames for sample in samples),
+            frames=int(samples.frames.sum()),
         ),
     )
-    write_whole(output / INDEX_NAME, index.to_json())
+    index.write(output)
     return index
 
 

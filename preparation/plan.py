@@ -21,9 +21,9 @@ from configs.preparation import PrepareConfig
 from datamodules.schema import PORTRAIT_SIZE, PORTRAITS, SAMPLES_PER_FRAME, Dimensions, ShardError
 from datamodules.splits import assign_splits
 from encoders.protocols import FPS
-from media import MediaError, look_at, look_at_headers
-from media.limits import RECORDINGS
+from media import MediaError
 from preparation.clip_source import FAILURES, ClipSource, Reason, media_problem
+from preparation.header_lengths import HeaderLengths
 from runtime.files import write_whole
 from runtime.json_text import parse_json
 from runtime.platforms import usable_cores
@@ -69,8 +69,10 @@ def settings_of(config: PrepareConfig) -> dict[str, Any]:
     """Returns the settings that the bytes of the shards depend on, as a nested dictionary."""
     settings = asdict(config)
     for key in ("task", "source", "output", "part", "workers", "device", "max_rejected", "clip_timeout",
-                "select", "retry"):  # fmt: skip
+                "devices", "select", "retry"):  # fmt: skip
         del settings[key]
+    if config.precision == "float32":  # as outputs that were begun without these settings
+        del settings["precision"], settings["latent_tolerance"]
     if config.task == "encode":
         settings["select"] = " ".join(config.select.split())
     return settings
@@ -89,6 +91,8 @@ def make_plan(
     clips: Sequence[ClipSource],
     dimensions: Dimensions,
     on_probed: Callable[[], None] = lambda: None,
+    lengths: HeaderLengths | None = None,
+    first_shard: int = 0,
 ) -> Plan:
     """Cuts long clips, estimates sizes and fills shards of about ``config.shard_bytes``.
 
@@ -97,11 +101,14 @@ def make_plan(
         clips: Clips of the source, with unique keys.
         dimensions: Array sizes that the encoders announce.
         on_probed: Called once per clip, for a progress bar.
+        lengths: Lengths of the videos that are known.
+        first_shard: Number of the first shard.
     """
+    known = lengths or HeaderLengths()
     pieces = []
     with ThreadPoolExecutor(usable_cores()) as pool:
         batches = [clips[first : first + BATCH] for first in range(0, len(clips), BATCH)]
-        for cut in pool.map(lambda batch: _cut_all(batch, config.max_seconds), batches):
+        for cut in pool.map(lambda batch: _cut_all(batch, config.max_seconds, known), batches):
             for found in cut:
                 pieces.extend(found)
                 on_probed()
@@ -125,17 +132,48 @@ def make_plan(
         found=tuple(clip.key for clip in clips),
         shards=tuple(
             PlannedShard(f"{config.dataset.name}-{number:05d}.tar", tuple(members))
-            for number, members in enumerate(shards)
+            for number, members in enumerate(shards, first_shard)
         ),
         frames={clip.key: math.ceil(seconds * FPS) for clip, seconds in pieces},
     )
 
 
-def _cut_all(clips: Sequence[ClipSource], max_seconds: float) -> list[list[tuple[ClipSource, float]]]:
+def extended(
+    plan: Plan,
+    config: PrepareConfig,
+    clips: Sequence[ClipSource],
+    dimensions: Dimensions,
+    on_probed: Callable[[], None] = lambda: None,
+    lengths: HeaderLengths | None = None,
+) -> Plan:
+    """Adds shards for the clips that a plan does not have. Its own shards stay as they are.
+
+    Args:
+        plan: Plan of the output.
+        config: Configuration of the run, with the settings of the plan.
+        clips: All clips of the source.
+        dimensions: Array sizes that the encoders announce.
+        on_probed: Called once per new clip, for a progress bar.
+        lengths: Lengths of the videos that are known.
+    """
+    before = set(plan.found)
+    new = [clip for clip in clips if clip.key not in before]
+    more = make_plan(config, new, dimensions, on_probed, lengths, first_shard=len(plan.shards))
+    return Plan(plan.settings, (*plan.found, *more.found), (*plan.shards, *more.shards), plan.frames | more.frames)
+
+
+def has_new_clips(plan: Plan, config: PrepareConfig, clips: Sequence[ClipSource]) -> bool:
+    """Whether clips were added and none was removed. False for split ``time``, which depends on all of a speaker."""
+    before, now = set(plan.found), {clip.key for clip in clips}
+    return before < now and config.dataset.split != "time"
+
+
+def _cut_all(
+    clips: Sequence[ClipSource], max_seconds: float, known: HeaderLengths
+) -> list[list[tuple[ClipSource, float]]]:
     """Cuts clips by the headers of their files. Where a tenth of a second decides, all packets of a file are read."""
-    paths = [clip.path.absolute() for clip in clips if clip.problem is None]
-    lengths = dict(zip(paths, look_at_headers(paths, limits=RECORDINGS), strict=True))
-    return [_cut(clip, max_seconds, lengths.get(clip.path.absolute())) for clip in clips]
+    lengths = known.by_header([clip.path.absolute() for clip in clips if clip.problem is None])
+    return [_cut(clip, max_seconds, known, lengths.get(clip.path.absolute())) for clip in clips]
 
 
 def _is_clear(clip: ClipSource, duration: float, max_seconds: float) -> bool:
@@ -151,19 +189,22 @@ def _pieces(seconds: float, max_seconds: float) -> int:
     return math.ceil(round(seconds * FPS) / (max_seconds * FPS))
 
 
-def _cut(clip: ClipSource, max_seconds: float, header: float | None = None) -> list[tuple[ClipSource, float]]:
+def _cut(
+    clip: ClipSource, max_seconds: float, known: HeaderLengths, header: float | None = None
+) -> list[tuple[ClipSource, float]]:
     """Cuts a clip into (piece, seconds) of at most ``max_seconds``; a file that cannot be read stays one piece.
 
     Args:
         clip: The clip.
         max_seconds: Longest piece, seconds.
+        known: Lengths that are known.
         header: Length of the video by its header, seconds; None to read all packets.
     """
     if clip.problem is not None:
         return [(clip, 0.0)]
     try:
         clear = header is not None and _is_clear(clip, header, max_seconds)
-        duration = header if clear and header is not None else look_at(clip.path, limits=RECORDINGS).duration
+        duration = header if clear and header is not None else known.exact(clip.path.absolute())
     except MediaError as error:
         why = media_problem(clip, error)
         return [(replace(clip, problem=why.reason, problem_detail=why.detail), 0.0)]
@@ -245,13 +286,7 @@ def continued(plan: Plan, config: PrepareConfig, clips: Sequence[ClipSource], ou
     Raises:
         ShardError: If settings or clips differ from the plan; the message names each difference.
     """
-    wanted = json.loads(json.dumps(settings_of(config)))
-    differing = sorted(_differences(plan.settings, wanted))
-    if differing:
-        raise ShardError(
-            f"{output}: has shards of other settings: {'; '.join(differing)}. "
-            "Repeat the settings, or choose another output"
-        )
+    require_same_settings(plan, config, output)
     before, now = set(plan.found), {clip.key for clip in clips}
     if before != now:
         new, gone = sorted(now - before), sorted(before - now)
@@ -273,6 +308,21 @@ def continued(plan: Plan, config: PrepareConfig, clips: Sequence[ClipSource], ou
     return replace(plan, shards=tuple(shards))
 
 
+def require_same_settings(plan: Plan, config: PrepareConfig, output: Path) -> None:
+    """Checks that a plan was made with the settings of this run.
+
+    Raises:
+        ShardError: If settings differ; the message names each difference.
+    """
+    wanted = json.loads(json.dumps(settings_of(config)))
+    differing = sorted(_differences(plan.settings, wanted))
+    if differing:
+        raise ShardError(
+            f"{output}: has shards of other settings: {'; '.join(differing)}. "
+            "Repeat the settings, or choose another output"
+        )
+
+
 def file_of(source: str) -> str:
     """Returns the file of a sample's ``source``: removes the piece number of ``talk.mp4[1]``."""
     return re.sub(r"\[\d+\]$", "", source)
@@ -282,7 +332,7 @@ def _probed_again(piece: ClipSource, max_seconds: float) -> ClipSource:
     """Probes a file that could not be read when the plan was made; it may have been downloaded again since."""
     if piece.problem not in FAILURES:
         return piece
-    now = _cut(replace(piece, problem=None, problem_detail=""), max_seconds)
+    now = _cut(replace(piece, problem=None, problem_detail=""), max_seconds, HeaderLengths())
     if len(now) == 1:
         return now[0][0]
     detail = f"can be read now, but is longer than max_seconds={max_seconds:g}: prepare it into another output"

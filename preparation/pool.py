@@ -12,8 +12,11 @@ from typing import Any
 
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
-from preparation.clip_source import ClipSource, Reason, Rejected
+from preparation.clip_source import ClipSource, OutOfMemory, Reason, Rejected
+from preparation.encoder_processes import EncoderDied
 from preparation.interrupts import block_sigint
+
+KILLED = -9  # exit code of a process that got SIGKILL
 
 
 class ClipPool:
@@ -53,7 +56,11 @@ class ClipPool:
     ) -> Iterator[tuple[ClipSource, Any | Rejected]]:
         """Yields each clip and ``work(clip)``, in order; at most two clips per worker are worked on ahead.
 
-        A clip that exceeds the time limit or kills its worker twice yields a ``Rejected`` in place of the result.
+        A clip that exceeds the time limit, or ends its worker or encoder process twice, yields a ``Rejected`` in place
+        of the result.
+
+        Raises:
+            OutOfMemory: If the system kills its worker twice.
         """
         waiting: deque[tuple[ClipSource, ProcessFuture]] = deque()
         remaining = iter(clips)
@@ -75,12 +82,18 @@ class ClipPool:
         try:
             try:
                 return future.result()
-            except ProcessExpired:  # retried, because the system may have killed it for memory that others used
+            except (ProcessExpired, EncoderDied):  # once more: the system may have killed it for the memory of others
                 return self._schedule(work, args=(clip,), timeout=self._timeout).result()
         except ClipTimeout:
             return Rejected(Reason.TIMEOUT, f"not finished after clip_timeout={self._timeout:g} s")
         except ProcessExpired as error:
-            detail = f"the worker process died twice (exit code {error.exitcode}): out of memory, or a decoder crashed"
-            return Rejected(Reason.CRASHED, detail)
+            if error.exitcode == KILLED:
+                raise OutOfMemory(
+                    f"{clip.name}: its worker process was killed twice, as the system does when memory is short; set "
+                    "fewer workers= or a smaller max_seconds=, or free memory, and run the same command again"
+                ) from error
+            return Rejected(Reason.CRASHED, f"the worker process died twice (exit code {error.exitcode})")
+        except EncoderDied:
+            return Rejected(Reason.CRASHED, "the encoder process ended twice during this clip")
         except CancelledError as error:
             raise KeyboardInterrupt from error

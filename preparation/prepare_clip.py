@@ -32,7 +32,8 @@ from media import FrameReader, MediaError, MediaInfo, NoSound, encode_flac, enco
 from media.limits import RECORDINGS
 from media.source import identify
 from preparation.clip_source import FAILURES, ClipReport, ClipSource, OutOfMemory, Reason, Rejected, media_problem
-from preparation.encoders import Encoders
+from preparation.encoder_processes import EncoderDied
+from preparation.encoders import Encoders, encode_within
 from preparation.scan.pictures import thin, thumbnail
 from preparation.scan.shots import find_shots
 from preparation.speaker_crop import choose_portraits, crop_frames, find_face, follow_face, square_crop
@@ -65,6 +66,7 @@ def prepare_clip(clip: ClipSource, encoders: Encoders, config: PrepareConfig) ->
     Raises:
         WeightsError, FaceLandmarkerError, EncoderError: Errors that would affect every clip: missing weights, or an
             encoder that cannot start or returns unexpected sizes.
+        EncoderDied: If the process that encodes the clip ends.
         OutOfMemory: If there is not enough memory.
     """
     work = _ClipWork(clip, encoders, config)
@@ -74,7 +76,7 @@ def prepare_clip(clip: ClipSource, encoders: Encoders, config: PrepareConfig) ->
         return PreparedClip(work.rejected(rejected))
     except MediaError as error:
         return PreparedClip(work.rejected(media_problem(clip, error)))
-    except (WeightsError, FaceLandmarkerError, EncoderError):
+    except (WeightsError, FaceLandmarkerError, EncoderError, EncoderDied):
         raise
     except (MemoryError, torch.OutOfMemoryError) as error:
         raise OutOfMemory(
@@ -130,7 +132,10 @@ class _ClipWork:
         with self._timed("motion"):
             lip, expression = encoders.motion(frames, inside)
         with self._timed("codec"):
-            latent = encoders.codec.encode(torch.from_numpy(frames).permute(0, 3, 1, 2))
+            pictures = torch.from_numpy(frames).permute(0, 3, 1, 2)
+            latent, precision, error = encode_within(
+                encoders.codec, pictures, config.precision, config.latent_tolerance
+            )
         made = {"latent": latent, "audio": audio, "lip": lip, "expression": expression}
         encoders.require_announced(made, self.frames, config.frame_size)
         with self._timed("pack"):
@@ -150,6 +155,8 @@ class _ClipWork:
                 emotion=clip.emotion,
                 level=clip.level,
                 view=clip.view,
+                latent_precision=precision,
+                latent_error=error,
             )
             arrays = {
                 "latent": latent.to(torch.float16).numpy(),

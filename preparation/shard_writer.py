@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
-from datamodules.schema import SampleEntry, SampleMeta, ShardEntry
+from datamodules.sample_table import SampleEntry
+from datamodules.schema import SampleMeta, ShardEntry
 from runtime.files import partial_of, sha256_of, take_name
 
 

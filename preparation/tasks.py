@@ -15,22 +15,29 @@ from rich.markup import escape
 
 from configs.preparation import PrepareConfig
 from configs.rules import parse_part
+from datamodules.sample_table import TABLE_NAME
 from datamodules.schema import INDEX_NAME, Dimensions, Index, ShardError
 from encoders.protocols import FPS
 from encoders.weights import fetch_preset
 from preparation.check import check
 from preparation.clip_source import ClipReport, ClipSource, Reason
 from preparation.contact_sheet import SHEET_NAME, draw_contact_sheet
+from preparation.encoders import announced_dimensions
+from preparation.header_lengths import HeaderLengths
 from preparation.merge import REPORT_NAME, forget_failed, merge, read_record, unfinished
 from preparation.plan import (
     PARTS_FOLDER,
+    PIECE,
     PLAN_NAME,
     Plan,
     PlannedShard,
     bytes_per_frame,
     continued,
+    extended,
+    has_new_clips,
     make_plan,
     read_plan,
+    require_same_settings,
     write_plan,
 )
 from preparation.preparation_report import step_seconds, step_table, summary_table
@@ -45,6 +52,7 @@ from runtime.progress import progress_bar
 
 TOO_MANY_REJECTED = 3
 SOME_FAILED = 3
+LENGTHS_NAME = "lengths.jsonl"  # of the videos, while the plan is made
 
 
 def prepare_task(config: PrepareConfig) -> int:
@@ -72,16 +80,19 @@ def _prepare(config: PrepareConfig, output: Path, console: Console) -> int:
 
         clips = choose_clips(config, clips, output)
     plan = read_plan(output)
-    if plan is not None:
-        plan = continued(plan, config, clips, output)
     part = parse_part(config.part)
-    if plan is not None:
-        forget_failed(output, plan.part(*part), config.retry)
-    if plan is None or unfinished(output, plan.part(*part)):
+    if plan is None or has_new_clips(plan, config, clips):
+        plan = _make_plan(config, clips, output, console)
+    plan = continued(plan, config, clips, output)
+    forget_failed(output, plan.part(*part), config.retry)
+    if unfinished(output, plan.part(*part)):
         with ClipWorkers(config) as workers:
-            described = workers.describe()
-            plan = plan or _make_plan(config, clips, output, described[0], console)
-            _write(plan, plan.part(*part), workers, described, output, console)
+            _write(plan, plan.part(*part), workers, workers.describe(), output, console)
+            for use in workers.uses():
+                again = f", started again {use.deaths} times" if use.deaths else ""
+                console.print(
+                    f"encoder        {use.device}: {use.frames} frames in {use.busy:.1f} s{again}", markup=False
+                )
     reports = [clip for shard in plan.part(*part) for clip in (read_record(output, shard.name) or {})["clips"]]
     console.print(summary_table(reports))
     if frames := sum(report["frames"] for report in reports):
@@ -154,8 +165,8 @@ def check_task(config: PrepareConfig) -> int:
         problems = check(folder, lambda: bar.advance(bar.task_ids[0]))
     for problem in problems:
         console.print(f"[red]problem[/] {escape(printable(problem))}", soft_wrap=True)
-    frames = sum(sample.frames for sample in index.samples)
-    speakers = len({sample.speaker for sample in index.samples})
+    frames = int(index.samples.frames.sum())
+    speakers = len(index.samples.label_codes("speaker")[1])
     console.print(
         f"{folder}: {len(index.shards)} shards, {len(index.samples)} clips, {speakers} speakers, {frames} frames: "
         + (f"{len(problems)} problems" if problems else "valid"),
@@ -187,26 +198,50 @@ TASKS = {
 }
 
 
-def _make_plan(
-    config: PrepareConfig, clips: list[ClipSource], output: Path, dimensions: Dimensions, console: Console
-) -> Plan:
-    """Reads or makes the plan of this output. Of parts that start together the first makes it and the others wait."""
+def _make_plan(config: PrepareConfig, clips: list[ClipSource], output: Path, console: Console) -> Plan:
+    """Reads, makes or extends the plan of this output before any encoder is built.
+
+    Of parts that start together the first makes it and the others wait. Planning that is killed is continued.
+    """
     with locked(output / PARTS_FOLDER / ".plan.lock", f"the plan of {output}", "", wait=True):
-        plan = read_plan(output)
-        if plan is None:
-            with progress_bar(console, "reading the headers", len(clips), "clips") as bar:
-                noted = clips if config.task == "encode" else with_duplicate_notes(clips)
-                plan = make_plan(config, noted, dimensions, lambda: bar.advance(bar.task_ids[0]))
-            for name in (INDEX_NAME, REPORT_NAME, SHEET_NAME, *(shard.name for shard in plan.shards)):
+        before = read_plan(output)
+        if before is not None:
+            require_same_settings(before, config, output)
+            if not has_new_clips(before, config, clips):  # another part has made it
+                return before
+        dimensions = announced_dimensions(config.encoders, config.frame_size)
+        if dimensions is None:
+            with ClipWorkers(config) as workers:
+                dimensions = workers.describe()[0]
+        lengths = HeaderLengths(output / PARTS_FOLDER / LENGTHS_NAME)
+        known = set(before.found) if before else set()
+        with progress_bar(console, "reading the headers", len(clips) - len(known), "clips") as bar:
+            noted = clips if config.task == "encode" else with_duplicate_notes(clips)
+
+            def on_probed() -> None:
+                bar.advance(bar.task_ids[0])
+
+            if before is None:
+                plan = make_plan(config, noted, dimensions, on_probed, lengths)
+            else:
+                plan = extended(before, config, noted, dimensions, on_probed, lengths)
+        if before is None:
+            for name in (INDEX_NAME, TABLE_NAME, REPORT_NAME, SHEET_NAME, *(shard.name for shard in plan.shards)):
                 if os.path.lexists(output / name):  # without a plan it is none of an earlier run
                     refuse(output / name, f"output={output}")
-            write_plan(output, plan)
-            hours, size = (
-                sum(plan.frames.values()) / FPS / 3600,
-                bytes_per_frame(dimensions) * sum(plan.frames.values()),
-            )
-            console.print(f"plan: {len(plan.frames)} clips, {hours:.2f} h, about {size / 1e9:.2f} GB", markup=False)
-    return continued(plan, config, clips, output)
+        write_plan(output, plan)
+        lengths.remove()
+        console.print(_size_of(plan, known, dimensions), markup=False)
+    return plan
+
+
+def _size_of(plan: Plan, known: set[str], dimensions: Dimensions) -> str:
+    """What will be prepared: clips, hours and bytes."""
+    frames = [count for key, count in plan.frames.items() if key not in known and key.rpartition(PIECE)[0] not in known]
+    size = bytes_per_frame(dimensions) * sum(frames)
+    shown = f"{size / 1e12:.2f} TB" if size >= 1e12 else f"{size / 1e9:.2f} GB"
+    more = " more" if known else ""
+    return f"plan: {len(frames)}{more} clips, {sum(frames) / FPS / 3600:.2f} h, about {shown}"
 
 
 def _write(

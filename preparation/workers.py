@@ -19,6 +19,13 @@ from configs.preparation import PrepareConfig
 from datamodules.schema import Dimensions
 from encoders.protocols import Identity
 from preparation.clip_source import ClipReport, ClipSource, Rejected
+from preparation.encoder_processes import (
+    EncoderPlace,
+    EncoderProcesses,
+    EncoderUse,
+    RemoteEncoders,
+    encoder_devices,
+)
 from preparation.encoders import Encoders
 from preparation.plan import PARTS_FOLDER, PlannedShard
 from preparation.pool import ClipPool
@@ -37,12 +44,12 @@ Described = tuple[Dimensions, dict[str, Identity], float]
 
 
 def default_workers(device: str) -> int:
-    """Returns one worker per available CPU core; on GPUs, one per GPU."""
-    return usable_cores() if device == "cpu" else max(1, torch.cuda.device_count())
+    """Returns one worker per available CPU core, and one more for each GPU, since workers wait for it."""
+    return usable_cores() + (0 if device == "cpu" else max(1, torch.cuda.device_count()))
 
 
 class ClipWorkers:
-    """Pool of worker processes that build the encoders and prepare clips; a context manager.
+    """Pool of worker processes that prepare clips, and the encoder processes of the GPUs; a context manager.
 
     Args:
         config: Configuration of the run.
@@ -51,13 +58,22 @@ class ClipWorkers:
     def __init__(self, config: PrepareConfig) -> None:
         device = resolve_device(config.device)
         workers = config.workers or default_workers(device)
-        self._pool = ClipPool(workers, _start_worker, (config, device, taken()), config.clip_timeout)
+        devices = encoder_devices(config.devices, device)
+        self._encoders = EncoderProcesses(config, devices) if devices else None
+        places = self._encoders.places if self._encoders else []
+        self._pool = ClipPool(workers, _start_worker, (config, device, places, taken()), config.clip_timeout)
 
     def __enter__(self) -> ClipWorkers:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         self._pool.__exit__(kind, *error)
+        if self._encoders:
+            self._encoders.__exit__()
+
+    def uses(self) -> list[EncoderUse]:
+        """What the encoder processes have done; empty without any."""
+        return self._encoders.uses() if self._encoders else []
 
     def describe(self) -> Described:
         """Returns the encoders' dimensions, identities and latent scale, from a worker.
@@ -69,8 +85,15 @@ class ClipWorkers:
         return described
 
     def prepare(self, clips: Sequence[ClipSource]) -> Iterator[PreparedClip]:
-        """Prepares clips in parallel and yields them in order; at most two clips per worker are prepared ahead."""
+        """Prepares clips in parallel and yields them in order; at most two clips per worker are prepared ahead.
+
+        Raises:
+            EncoderProcessError: If an encoder process ends again and again.
+            OutOfMemory: If there is not enough memory.
+        """
         for clip, prepared in self._pool.each(_prepare, clips):
+            if self._encoders:
+                self._encoders.check()
             if isinstance(prepared, Rejected):
                 report = ClipReport(clip.name, clip.key, "failed", prepared.reason, prepared.detail)
                 yield PreparedClip(report)
@@ -81,15 +104,23 @@ class ClipWorkers:
 _state: dict[str, Any] = {}
 
 
-def _start_worker(config: PrepareConfig, device: str, plugins: tuple[tuple[str, str], ...]) -> None:
+def _start_worker(
+    config: PrepareConfig, device: str, places: list[EncoderPlace], plugins: tuple[tuple[str, str], ...]
+) -> None:
     end_with_parent()
     take(plugins)
     torch.set_num_threads(1)  # so that results do not depend on the number of workers
     torch.use_deterministic_algorithms(True, warn_only=True)
-    _state.update(config=config, device=device)
+    _state.update(config=config, device=device, places=places)
 
 
 def _encoders() -> Encoders:
+    """The encoders of this process, or proxies of those of the next encoder process."""
+    if _state["places"]:
+        if "remote" not in _state:
+            _state["remote"] = RemoteEncoders(_state["config"], _state["places"])
+        remote: RemoteEncoders = _state["remote"]
+        return remote.next_clip()
     if "encoders" not in _state:
         _state["encoders"] = Encoders.build(_state["config"].encoders, _state["device"])
     encoders: Encoders = _state["encoders"]

@@ -123,6 +123,41 @@ def test_a_killed_worker_does_not_change_the_result(whole, raw, tmp_path):
     assert content(tmp_path) == content(whole)
 
 
+@pytest.mark.parametrize("killed", [False, True])
+def test_two_encoder_processes_give_the_bytes_of_none(whole, raw, tmp_path, killed):
+    """They stand for two GPUs. Every process is killed once."""
+    arguments = command(**MEAD, source=raw, output=tmp_path, workers=2, devices="[cpu,cpu]")
+    process = warm.Popen(arguments, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    if killed:
+        while process.poll() is None and not list(tmp_path.glob("mead-*.tar")):
+            time.sleep(0.02)
+        for child in spawned(process.pid):
+            child.kill()
+    _, errors = process.communicate(timeout=200)
+    assert process.returncode == 0, errors
+    assert content(tmp_path) == content(whole)
+    assert {clip["status"] for clip in report(tmp_path).values()} == {"kept"}
+    used = [line for line in errors.splitlines() if line.startswith("encoder ")]
+    assert len(used) == 2
+    if killed:
+        assert all(line.endswith("started again 1 times") for line in used)
+    else:
+        frames = [int(line.split()[2]) for line in used]  # by the turns of each worker
+        assert sum(frames) == 360
+        assert min(frames) >= 90
+
+
+@pytest.mark.parametrize("devices", ["[]", "[cpu]"])
+def test_running_out_of_memory_ends_the_run(raw, tmp_path, devices):
+    plugin = {"plugins": "[codec:tests.helpers.codecs.BrokenCodec]", "encoders__codec__name": "broken"}
+    options = {"+encoders__codec__options__how": "always"}
+    done = prepare(**MEAD, **plugin, **options, source=raw, output=tmp_path, workers=1, devices=devices)
+    assert done.returncode == 1
+    assert "there is not enough memory to prepare it (CUDA out of memory" in done.stderr.replace("\n", " ")
+    assert not list((tmp_path / "parts").glob("mead-*.json"))  # no verdict on any clip
+    assert not list(tmp_path.glob("*.tar"))
+
+
 @pytest.mark.parametrize(
     "settings", [MEAD, pytest.param({"dataset": "synthetic", "preset": "tiny"}, marks=pytest.mark.nightly)]
 )

@@ -53,6 +53,11 @@ class MelEncoder:
     layers = SUBFRAMES
     width = BANDS
 
+    @staticmethod
+    def announced() -> dict[str, int]:
+        """Sizes of the features, without building an encoder."""
+        return {"layers": SUBFRAMES, "width": BANDS}
+
     def __init__(self, device: str = "cpu") -> None:
         self.identity = Identity("mel", {"bands": BANDS, "subframes": SUBFRAMES, "window": WINDOW, "fft": FFT})
         self.device = torch.device(device)

@@ -23,6 +23,7 @@ HOP, FIELD = 320, 400
 SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
 CHUNK, CONTEXT = 20 * FPS, 1 * FPS  # frames; attention is quadratic in length, so long audio is split into chunks
 PUBLISHED = "facebook/wav2vec2-base-960h"
+WIDTH = 768  # of the published model
 WEIGHT_FILE = "model.safetensors"
 # The published checkpoint lacks the vector that masks time steps, which is used only in training.
 UNUSED = {"masked_spec_embed"}
@@ -59,6 +60,11 @@ class Wav2Vec2Encoder:
         MissingWeights: If the weights are not found and cannot be downloaded.
         WrongWeights: If the files are not the published ones or not a wav2vec 2.0 model.
     """
+
+    @staticmethod
+    def announced(model: str = PUBLISHED, layers: int = 12, **_: str) -> dict[str, int]:
+        """Sizes of the features; no width for a model in a folder, without building an encoder."""
+        return {"layers": layers} | ({"width": WIDTH} if model == PUBLISHED else {})
 
     def __init__(
         self, model: str = PUBLISHED, layers: int = 12, resample: Literal["post", "pre"] = "post", device: str = "cpu"

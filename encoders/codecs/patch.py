@@ -29,6 +29,11 @@ class PatchCodec:
 
     scale = 1.0
 
+    @staticmethod
+    def announced(patch: int = 4) -> dict[str, int]:
+        """Sizes of the latents, without building an encoder."""
+        return {"channels": 3 * patch * patch, "downscale": patch}
+
     def __init__(self, patch: int = 4) -> None:
         if patch < 1:
             raise ValueError(f"encoders.codec.options.patch: must be at least 1, found {patch}")

@@ -38,6 +38,11 @@ class SVDCodec:
         ValueError: If ``model`` is neither ``svd`` nor a folder with a model.
     """
 
+    @staticmethod
+    def announced(model: str = "svd") -> dict[str, int]:
+        """Sizes of the latents; none for a model in a folder, without building an encoder."""
+        return {"channels": 4, "downscale": 8} if model == "svd" else {}
+
     def __init__(self, model: str = "svd", device: str = "cpu") -> None:
         folder = model_folder(model, "svd-vae", "svd", "encoders.codec.options.model")
         self.network = load_network(folder)

@@ -95,6 +95,11 @@ class TAEF2Codec:
     downscale = 8
     scale = 1.0  # unscaled latents of faces already have a standard deviation of 0.75 to 1.0
 
+    @staticmethod
+    def announced() -> dict[str, int]:
+        """Sizes of the latents, without building an encoder."""
+        return {"channels": CHANNELS, "downscale": 8}
+
     def __init__(self, device: str = "cpu") -> None:
         self.device = torch.device(device)
         self.encoder = self._load("taef2_encoder", build_encoder())

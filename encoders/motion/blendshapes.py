@@ -35,6 +35,11 @@ class BlendshapeMotion:
 
     lip_names, expression_names = LIP_SHAPES, EXPRESSION_SHAPES
 
+    @staticmethod
+    def announced() -> dict[str, int]:
+        """Sizes of the latents, without building an encoder."""
+        return {"lip_width": len(LIP_SHAPES), "expression_width": len(EXPRESSION_SHAPES)}
+
     def __init__(self) -> None:
         self._detector = MediaPipeDetector()
         self.identity = Identity("blendshapes", weights=self._detector.identity.weights)

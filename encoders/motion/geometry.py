@@ -126,6 +126,11 @@ class LandmarkMotion:
 
     lip_names, expression_names = LIP_FEATURES, EXPRESSION_FEATURES
 
+    @staticmethod
+    def announced() -> dict[str, int]:
+        """Sizes of the latents, without building an encoder."""
+        return {"lip_width": len(LIP_FEATURES), "expression_width": len(EXPRESSION_FEATURES)}
+
     def __init__(self) -> None:
         self.identity = Identity("landmarks", {"version": VERSION})
         self.lip_width, self.expression_width = len(LIP_FEATURES), len(EXPRESSION_FEATURES)

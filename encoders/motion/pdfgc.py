@@ -140,6 +140,10 @@ def load_fan(state: Any, source: Path) -> FanEncoder:
     return network.eval().requires_grad_(False)
 
 
+def _expression_width(features: str) -> int:
+    return EMOTION_WIDTH + (EYE_WIDTH if features == "emo+eye" else 0)
+
+
 class PDFGCMotion:
     """``MotionEncoder`` of PD-FGC: lip latent of width 512, expression latent of width 30, or 36 with the eyes.
 
@@ -152,13 +156,18 @@ class PDFGCMotion:
         WrongWeights: If the file is not PD-FGC's motion encoder.
     """
 
+    @staticmethod
+    def announced(features: str = "emo") -> dict[str, int]:
+        """Sizes of the latents, without building an encoder."""
+        return {"lip_width": MOUTH_WIDTH, "expression_width": _expression_width(features)}
+
     def __init__(self, features: Literal["emo", "emo+eye"] = "emo", device: str = "cpu") -> None:
         if features not in ("emo", "emo+eye"):
             raise ValueError(f"encoders.motion.options.features: expected emo or emo+eye, found {features!r}")
         path = locate("pdfgc")
         self.identity = Identity("pdfgc", {"features": features}, {path.name: sha256_of(path)})
         self.lip_width = MOUTH_WIDTH
-        self.expression_width = EMOTION_WIDTH + (EYE_WIDTH if features == "emo+eye" else 0)
+        self.expression_width = _expression_width(features)
         self._with_eyes = features == "emo+eye"
         self._device = torch.device(device)
         self._network = load_fan(load_pickle(path), path).to(self._device)

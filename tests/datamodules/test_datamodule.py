@@ -1,6 +1,7 @@
 """The data module: splits by speaker, and errors for unsuitable shards and configurations."""
 
 import logging
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -132,6 +133,43 @@ def test_a_missing_root_is_named(tmp_path):
 def test_invalid_configurations_name_their_key(changes, message):
     with pytest.raises(ValueError, match=message):
         check_data(DataConfig(**{"name": "folder", "root": "x" if "roots" not in changes else None, **changes}))
+
+
+@pytest.mark.parametrize("changes", [{}, {"pad": False}, {"pad": False, "micro_batch": 1}])
+def test_a_pass_by_frames_weighs_clips_by_their_length(tmp_path, changes):
+    """Equal on any number of ranks and after resuming, since a draw depends on its number alone."""
+    make_shards(tmp_path, samples=8, shards=2, frames=(24, 240, 48, 480))
+    options = {"root": str(tmp_path), "batch_size": 64, "window": 48, "workers": 0, "pass_by": "frames"}
+
+    def windows(rank, ranks, steps):
+        data = ShardDataModule(**options, **changes)
+        data._rank = lambda: (rank, ranks)
+        data.setup()
+        dataset = data.train_dataloader().dataset
+        return [[window for part in dataset.of_rank(step, rank) for window in part.windows] for step in steps]
+
+    whole = windows(0, 1, range(3))
+    drawn = Counter(window.clip.key for batch in whole for window in batch)
+    frames = {f"clip_{number:04d}": (24, 240, 48, 480)[number % 4] for number in range(8)}
+    once = {key: max(1, round(count / 48)) for key, count in frames.items()}
+    assert sum(once.values()) == 34
+    assert all(abs(drawn[key] / (3 * 64 / 34) - count) < 1.5 for key, count in once.items())
+    assert len({(w.clip.key, w.start) for batch in whole for w in batch if w.clip.entry.frames == 480}) > 30
+    for ranks in (2, 8, 64):
+        parts = [windows(rank, ranks, range(3)) for rank in range(ranks)]
+        for step in range(3):
+            together = [window for part in parts for window in part[step]]
+            assert sorted(together, key=lambda w: w.draw) == sorted(whole[step], key=lambda w: w.draw)
+    assert windows(0, 1, range(2, 3)) == whole[2:]
+    before = ShardDataModule(**{**options, "pass_by": "clips"}, **changes)
+    before.setup()
+    state = before.train_dataloader().state_dict()
+    assert state["fingerprint"].pop("data.pass_by") is None  # as a checkpoint of before
+    before.train_dataloader().load_state_dict(state)
+    after = ShardDataModule(**options, **changes)
+    after.setup()
+    with pytest.raises(ShardError, match="data.pass_by: was null, is frames"):
+        after.train_dataloader().load_state_dict(state)
 
 
 def test_staged_shards_give_the_same_batches(folder, tmp_path_factory):

@@ -6,7 +6,17 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from datamodules.order import MixtureOrder, StreamOrder, permutation, reference_choice, seed_of, step_seed, window_start
+from datamodules.order import (
+    MixtureOrder,
+    RepeatedOrder,
+    StreamOrder,
+    occurrences,
+    permutation,
+    reference_choice,
+    seed_of,
+    step_seed,
+    window_start,
+)
 
 
 def _shards(sizes):
@@ -137,3 +147,20 @@ def test_step_seed_fits_torch_and_depends_on_both():
     seeds = {step_seed(key, step) for key in ("a", "b") for step in range(500)}
     assert len(seeds) == 1000
     assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_a_clip_occurs_as_often_as_its_frames_fill_windows():
+    assert occurrences(np.array([24, 120, 179, 180, 500]), 120).tolist() == [1, 1, 1, 2, 4]
+
+
+def test_each_occurrence_of_a_sample_has_its_own_window():
+    """Numbers of the windows of a sample go on from pass to pass."""
+    counts = np.array([1, 4, 2, 1])
+    order = RepeatedOrder(StreamOrder(np.repeat([0, 0, 1, 1], counts), 3, seed=1), counts)
+    assert len(order) == 8
+    draws = [order.draw(number) for number in range(3 * 8)]
+    for sample, count in enumerate(counts.tolist()):
+        windows = [draw.pass_ for draw in draws if draw.sample == sample]
+        assert sorted(windows) == list(range(3 * count))
+        assert {window // count for window in windows[:count]} == {0}
+    assert pickle.loads(pickle.dumps(order)).draw(5) == order.draw(5)

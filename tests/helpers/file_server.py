@@ -25,7 +25,13 @@ class Server(http.server.ThreadingHTTPServer):
         self.redirects = {}
         self.headers = {}  # path -> further headers of the reply
         self.without_length = set()  # paths whose reply does not state its length
+        self.without_ranges = False
+        self.sent = 0  # bytes of content
         self.requests = []
+
+    def serve(self, folder):
+        """Serves the files of a folder."""
+        self.files |= {f"/{path.name}": path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
     @property
     def url(self):
@@ -45,25 +51,28 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_error(404)
             return
         content = server.files[self.path]
-        start = int(self.headers["Range"].removeprefix("bytes=").rstrip("-")) if self.headers["Range"] else 0
+        wanted = None if server.without_ranges else self.headers["Range"]
+        first, _, last = (wanted or "bytes=0-").removeprefix("bytes=").partition("-")
+        start, stop = int(first), min(int(last or len(content)) + 1, len(content))
         if start and start >= len(content):
             self.send_error(416)
             return
-        self.send_response(206 if start else 200)
-        if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        self.send_response(206 if wanted else 200)
+        if wanted:
+            self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{len(content)}")
         for name, value in server.headers.get(self.path, {}).items():
             self.send_header(name, value)
         if self.path not in server.without_length:
-            self.send_header("Content-Length", str(len(content) - start))
+            self.send_header("Content-Length", str(stop - start))
         self.end_headers()
         if self.command == "HEAD":
             return
         limits = server.break_after.get(self.path)
-        end = start + limits.pop(0) if limits else len(content)
+        end = min(start + limits.pop(0) if limits else len(content), stop)
         with contextlib.suppress(ConnectionError):  # a killed client
-            for at in range(start, min(end, len(content)), 65536):
+            for at in range(start, end, 65536):
                 self.wfile.write(content[at : min(at + 65536, end)])
+                server.sent += min(65536, end - at)
                 time.sleep(server.delay)
 
     do_HEAD = do_GET

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from datamodules.schema import Dimensions, Index, LatentStatistics, SampleEntry, SampleMeta, ShardEntry
+from datamodules.sample_table import SampleEntry
+from datamodules.schema import Dimensions, Index, LatentStatistics, SampleMeta, ShardEntry
 from encoders.protocols import Identity
 from tests.helpers.sound import write_sound
 from tests.helpers.videos import encode_frames

@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from media import MediaError, NoSound, decode_flac, encode_flac, probe, read_sound, resample, sound_duration
+from media import MediaError, NoSound, decode_flac, encode_flac, probe, read_sound, resample, sound, sound_duration
 from tests.helpers.files import overwrite
 from tests.helpers.flash_clips import frame_times, make_clip
 from tests.helpers.sound import sound_frame, write_sound
@@ -166,3 +166,19 @@ def test_real_sound(assets):
         samples = read_sound(assets / "data" / name)
         assert len(samples) == pytest.approx(seconds * 16_000, abs=16)
         assert 0.05 < np.abs(samples).max() <= 1.0
+
+
+def test_only_the_frames_of_a_span_are_converted(tmp_path, monkeypatch):
+    """Those before it are decoded, so that a late piece of a long file is exact."""
+    path = tmp_path / "long.m4a"
+    time = np.arange(20 * 16_000) / 16_000
+    write_sound(
+        path, (0.3 * np.sin(2 * np.pi * (200 + 20 * time) * time))[None].astype(np.float32), 16_000, "aac", "mp4"
+    )
+    whole = read_sound(path, rate=16_000)
+    converted = []
+    mono = sound._mono
+    monkeypatch.setattr(sound, "_mono", lambda frame: converted.append(frame.samples) or mono(frame))
+    late = read_sound(path, start=18.0, end=19.0, rate=16_000)
+    np.testing.assert_array_equal(late, whole[18 * 16_000 : 19 * 16_000])
+    assert sum(converted) <= 3.2 * 16_000  # the span and a second on each side

@@ -141,7 +141,7 @@ def test_duplicate_key_and_speaker_in_two_splits(folder):
     assert any(f"key {first.key} occurs twice" in problem for problem in check(folder))
 
     sides = (replace(first, speaker="anna", split="train"), replace(second, speaker="anna", split="test"))
-    change_index(folder, samples=sides + index.samples[2:])
+    change_index(folder, samples=(*sides, *index.samples[2:]))
     assert any("speaker anna is in several splits: test, train" in problem for problem in check(folder))
 
 

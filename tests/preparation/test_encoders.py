@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from configs.preparation import EncoderConfig, EncodersConfig
+from configs.registries import ENCODERS
 from encoders.factory import EncoderError
-from preparation.encoders import Encoders
+from preparation.encoders import Encoders, announced_dimensions
 
 FRAMES, SIZE = 5, 64
 
@@ -43,3 +44,29 @@ def test_announced_shapes_are_accepted(encoders, made):
 def test_other_shapes_are_refused(name, change, message, encoders, made):
     with pytest.raises(EncoderError, match=message):
         encoders.require_announced(made | {name: change(made[name])}, FRAMES, SIZE)
+
+
+def config_of(**names) -> EncodersConfig:
+    chosen = {"landmarks": "sidecar", "audio": "mel", "motion": "landmarks", "codec": "patch", **names}
+    return EncodersConfig(**{kind: EncoderConfig(name) for kind, name in chosen.items()})
+
+
+@pytest.mark.parametrize("names", [{}, {"motion": "blendshapes", "codec": "taef2"}])
+def test_sizes_are_announced_without_building_an_encoder(names, asset_weights):
+    config = config_of(**names)
+    assert announced_dimensions(config, SIZE) == Encoders.build(config, "cpu").dimensions(SIZE)
+
+
+def test_every_encoder_announces_its_sizes():
+    for kind in ("audio", "motion", "codec"):
+        for name in ENCODERS[kind].names():
+            assert announced_dimensions(config_of(**{kind: name}), SIZE) is not None, name
+
+
+def test_an_encoder_without_announced_sizes_is_built(monkeypatch):
+    config = config_of()
+    config.codec.options["unknown"] = 1
+    assert announced_dimensions(config, SIZE) is None
+    config = config_of()
+    monkeypatch.delattr(ENCODERS["codec"].get("patch"), "announced")
+    assert announced_dimensions(config, SIZE) is None

@@ -8,10 +8,11 @@ import pytest
 
 from configs.preparation import DatasetConfig, PrepareConfig
 from datamodules.schema import Dimensions, ShardError
-from media import look_at
+from media import look_at, look_at_headers
 from preparation.clip_source import ClipSource, Reason
+from preparation.header_lengths import HeaderLengths
 from preparation.layouts import find_clips
-from preparation.plan import continued, make_plan, read_plan, write_plan
+from preparation.plan import continued, extended, has_new_clips, make_plan, read_plan, write_plan
 from tests.helpers.videos import write_video
 
 DIMENSIONS = Dimensions(48, 16, 4, 80, 12, 13)
@@ -144,19 +145,61 @@ def test_video_downloaded_again_is_probed_again(videos, tmp_path):
 
 
 def test_headers_give_the_plan_that_packets_give(videos, monkeypatch):
-    monkeypatch.setattr("preparation.plan.look_at", None)  # not called: no length is near a whole number of pieces
+    monkeypatch.setattr(
+        "preparation.header_lengths.look_at", None
+    )  # not called: no length is near a whole number of pieces
     found = clips_of(videos, copies=40)
     plan = make_plan(config(), found, DIMENSIONS)
     monkeypatch.undo()
-    monkeypatch.setattr("preparation.plan.look_at_headers", lambda paths, limits: [None] * len(paths))
+    monkeypatch.setattr("preparation.header_lengths.look_at_headers", lambda paths, limits: [None] * len(paths))
     assert make_plan(config(), found, DIMENSIONS) == plan
 
 
 def test_packets_decide_where_a_tenth_of_a_second_does(videos, monkeypatch):
     looked = []
-    monkeypatch.setattr("preparation.plan.look_at", lambda path, limits: looked.append(path.name) or look_at(path))
+    monkeypatch.setattr(
+        "preparation.header_lengths.look_at", lambda path, limits: looked.append(path.name) or look_at(path)
+    )
     make_plan(config(max_seconds=5.0), clips_of(videos), DIMENSIONS)
     assert looked == ["5.mp4"]
     late = [replace(clip, end=float(clip.path.stem) + 0.05) for clip in clips_of(videos)]
     plan = make_plan(config(max_seconds=20.0), late, DIMENSIONS)
     assert [clip.end for clip in pieces(plan)] == [None] * 3
+
+
+def test_a_planning_that_was_killed_goes_on_where_it_was(videos, tmp_path, monkeypatch):
+    kept, found = tmp_path / "lengths.jsonl", clips_of(videos)
+    whole = make_plan(config(), found, DIMENSIONS)
+    make_plan(config(), found[:2], DIMENSIONS, lengths=HeaderLengths(kept))
+    with kept.open("a") as file:
+        file.write('{"path": "/cut sho')
+    looked = []
+
+    def headers(paths, limits):
+        looked.extend(path.name for path in paths)
+        return look_at_headers(paths, limits=limits)
+
+    monkeypatch.setattr("preparation.header_lengths.look_at_headers", headers)
+    assert make_plan(config(), found, DIMENSIONS, lengths=HeaderLengths(kept)) == whole
+    assert looked == [found[2].path.name]
+    shutil.copy(videos / "1.mp4", changed := tmp_path / "changed.mp4")
+    HeaderLengths(kept).by_header([changed])
+    shutil.copy(videos / "11.mp4", changed)
+    assert HeaderLengths(kept).by_header([changed])[changed] == pytest.approx(11, abs=0.05)
+
+
+def test_new_clips_are_added_as_new_shards(videos, tmp_path):
+    settings = config(shard_bytes=3_000_000)
+    before = make_plan(settings, clips_of(videos, copies=2), DIMENSIONS)
+    clips = clips_of(videos, copies=3)
+    assert has_new_clips(before, settings, clips)
+    plan = extended(before, settings, clips, DIMENSIONS)
+    assert plan.shards[: len(before.shards)] == before.shards
+    assert [shard.name for shard in plan.shards] == [f"folder-{number:05d}.tar" for number in range(len(plan.shards))]
+    added = {clip.key.partition("---")[0] for shard in plan.shards[len(before.shards) :] for clip in shard.clips}
+    assert added == {"1-2", "5-2", "11-2"}
+    assert continued(plan, settings, clips, tmp_path) == plan
+    assert not has_new_clips(plan, settings, clips)
+    assert not has_new_clips(before, settings, clips[1:])  # one is gone
+    timed = replace(settings, dataset=DatasetConfig(name="folder", split="time"))
+    assert not has_new_clips(before, timed, clips)

@@ -50,7 +50,7 @@ def test_cores_without_affinity(monkeypatch):
     assert default_workers("cpu") == len(os.sched_getaffinity(0))
     monkeypatch.delattr(os, "sched_getaffinity")
     assert default_workers("cpu") == os.cpu_count()
-    assert default_workers("mps") == 1
+    assert default_workers("mps") == os.cpu_count() + 1  # one waits for the GPU
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert default_workers("cpu") == 1
 

@@ -277,7 +277,7 @@ def write_cases(shards: str, source: Path, output: Path) -> list[RequestedVideo]
     """
     data = ShardDataModule(DataConfig(root=shards, workers=0, min_frames=1))
     data.setup()
-    known, held_out = data.clips["train"], [*data.clips["test"], *data.clips["val"]]
+    known, held_out = list(data.clips["train"]), [*data.clips["test"], *data.clips["val"]]
     if not known:
         raise UserError(f"{shards}: has no training clip; prepare clips of split train")
     unseen = people(data.clips["test"]) | people(data.clips["val"])

@@ -106,13 +106,13 @@ def _data(folder: Path, on_file: Step) -> Iterator[Finding]:
     ]
     yield from _several(INDEX_NAME, wrong, "run prepare.py task=merge, or prepare the data again")
     if not wrong:
-        frames = sum(sample.frames for sample in index.samples)
-        speakers = len({sample.speaker for sample in index.samples})
+        frames = int(index.samples.frames.sum())
+        speakers = len(index.samples.label_codes("speaker")[1])
         yield fine(INDEX_NAME, f"{len(index.samples)} clips, {speakers} speakers, {frames / index.fps / 3600:.1f} h")
-    damaged, members = [], decoded_members(index)
+    damaged = []
     for shard in index.shards:
         on_file(shard.name)
-        if is_plain_name(shard.name) and (text := _shard(folder, shard, members.get(shard.name, []))):
+        if is_plain_name(shard.name) and (text := _shard(folder, shard, decoded_members(index, shard.name))):
             damaged.append(f"{shard.name}: {text}")
     yield from _several("shards", damaged, "copy or prepare them again; prepare.py task=check looks inside")
     if not damaged:

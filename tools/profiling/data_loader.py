@@ -32,6 +32,7 @@ from configs.options import Readers, count, read_options, run_script
 from datamodules.clip_windows import RankBatch, micro_batches
 from datamodules.loader import StreamLoader
 from datamodules.mixture import datamodule
+from datamodules.sample_table import SampleTable
 from datamodules.schema import PORTRAIT_SIZE, PORTRAITS, Dimensions, Index, LatentStatistics, SampleMeta
 from encoders.protocols import Identity
 from preparation.shard_writer import ShardWriter
@@ -224,8 +225,8 @@ def write_noise(folder: Path, clips: int = 96, shards: int = 12) -> None:
             samples += writer.samples
     encoders = {kind: Identity("noise") for kind in ("audio", "motion", "codec", "landmarks")}
     latent = LatentStatistics((0.0,) * 4, (1.0,) * 4, int(frames.sum()))
-    index = Index("folder", "paper", 512, encoders, PAPER, 1.0, tuple(entries), tuple(samples), latent)
-    (folder / "index.json").write_text(index.to_json(), encoding="utf-8")
+    index = Index("folder", "paper", 512, encoders, PAPER, 1.0, tuple(entries), SampleTable.of(samples), latent)
+    index.write(folder)
 
 
 def _members(meta: SampleMeta, noise: np.random.Generator) -> dict[str, bytes]:

@@ -29,7 +29,8 @@ from configs.options import Readers, count, read_options, run_script
 from configs.preparation import PrepareConfig
 from datamodules.clip_windows import micro_batches
 from datamodules.loader import StreamLoader
-from datamodules.schema import Index, SampleEntry
+from datamodules.sample_table import SampleEntry
+from datamodules.schema import Index
 from encoders.protocols import FPS
 from media import FrameReader, read_sound
 from preparation.encoders import Encoders

@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> None:
     print(f"{len(clips)} clips of {len(found)} videos", flush=True)
     _plan(config, clips[: 2 * BATCH])
     headers = _timed("headers", lambda: _plan(config, clips))
-    with patch("preparation.plan.look_at_headers", lambda paths, limits: [None] * len(paths)):
+    with patch("preparation.header_lengths.look_at_headers", lambda paths, limits: [None] * len(paths)):
         packets = _timed("packets", lambda: _plan(config, clips))
     print(f"ratio    wall {packets[0] / headers[0]:.1f}, processor {packets[1] / headers[1]:.1f}")
 

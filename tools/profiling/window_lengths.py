@@ -19,7 +19,7 @@ from configs.options import counts, read_options, run_script
 from datamodules.clip_windows import BatchReader, Clip
 from datamodules.loader import StreamDataset
 from datamodules.order import LengthOrder, Order, StreamOrder
-from datamodules.schema import SampleEntry
+from datamodules.sample_table import SampleEntry
 
 DATASETS = ("mead", "mead_range", "hdtf", "mixture")
 WINDOW = 120

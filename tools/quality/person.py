@@ -94,7 +94,7 @@ def report(run: str, shards: str, **options: str) -> dict[str, object]:
     data = ShardDataModule(DataConfig(root=shards, workers=0))
     data.setup()
     opened = QualityRun.load(run, data, int(options["steps"]) if "steps" in options else None)
-    lips = Lips(data, data.clips["train"])
+    lips = Lips(data, list(data.clips["train"]))
     sheets = Path(options["sheets"]) if "sheets" in options else None
     frames, seed = int(options.get("frames", 125)), int(options.get("seed", 0))
     clips = {
