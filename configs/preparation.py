@@ -49,6 +49,8 @@ class DatasetConfig:
         split: Name of the split: ``emotivetalk`` (by person), ``peer`` (EDTalk's lists), ``official`` (MEAD's),
             ``person`` (by a hash of the speaker, any dataset), ``time`` (the end of each speaker's clips or of one long
             video is held out, any dataset), ``train``.
+        known: Folders of finished shards; task=encode gives their people the same sides. They are known by video, and
+            by the face where the weights of ArcFace are.
         identities: Number of synthetic speakers.
         clips_per_identity: Clips of each synthetic speaker, distributed over emotions and levels.
         seconds: Length of a synthetic clip.
@@ -63,6 +65,7 @@ class DatasetConfig:
     views: list[str] = field(default_factory=list)
     speaker: str | None = literal(None)
     split: str = "emotivetalk"
+    known: list[str] = field(default_factory=list)
     identities: int = positive(12)
     clips_per_identity: int = positive(24)
     seconds: float = positive(5.0)
@@ -78,11 +81,14 @@ class AudioConfig:
     Attributes:
         required: Reject clips without sound; false stores silence instead.
         max_mismatch: Maximum difference in length of sound and picture, seconds.
+        correct_lag: Largest lag of the sound behind or ahead of the lips that task=encode corrects, frames; 0 for none.
+            The lag is SyncNet's where its weights were there, else that of the lips' motion where it is certain.
         silence_db: Level in dBFS. A clip whose loudest second (RMS) is below it counts as silent.
     """
 
     required: bool = True
     max_mismatch: float = positive(0.08)
+    correct_lag: int = rule(5, lambda value: 0 <= value <= 15, "0 to 15 frames")
     silence_db: float = rule(-60.0, lambda value: value <= 0, "a level in dBFS, e.g. -60")
 
 
@@ -132,6 +138,8 @@ class PrepareConfig:
         min_frames: Minimum length of a clip, frames at 25 fps. Shorter clips are rejected.
         max_seconds: Maximum length of a clip, at most 20. Longer clips are cut into equal pieces.
         clip_timeout: Time limit for a clip, seconds. A clip that takes longer counts as failed.
+        networks: Optional networks of a scan, used if their weights are there: arcface (who is who) and syncnet
+            (agreement of lips and sound).
         select: Condition on the columns of a scan (docs/data.md) that chosen shots meet; empty for all.
         retry: Whether clips that failed are tried again even if their files have not changed.
         store_video: Splits whose pixels are stored in the shards: none, test (val and test) or all.
@@ -159,6 +167,7 @@ class PrepareConfig:
     min_frames: int = positive(24)
     max_seconds: float = rule(20.0, lambda value: 0 < value <= MAX_SECONDS, f"more than 0 and at most {MAX_SECONDS:g}")
     clip_timeout: float = positive(600.0)
+    networks: list[str] = field(default_factory=lambda: ["arcface", "syncnet"])
     select: str = literal("")
     retry: bool = False
     store_video: str = choice("test", "none", "test", "all")

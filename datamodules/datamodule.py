@@ -18,13 +18,14 @@ from configs.rules import check_data
 from datamodules.checks import check_sides, sides_of
 from datamodules.clip_list import ClipList, ClipPart
 from datamodules.clip_windows import BatchReader, Clip, ClipBatch, Window, emotion_index
+from datamodules.identities import RootPeople, check_people
 from datamodules.index_checks import check_index
 from datamodules.loader import EvaluationDataset, EvaluationLoader, StreamDataset, StreamLoader
 from datamodules.order import ORDER_VERSION, LengthOrder, Order, StreamOrder, occurrences, repeated
 from datamodules.remote import read_index
 from datamodules.schema import SPLITS, Dimensions, Index, LatentStatistics, ShardError, require_same_encoders
 from datamodules.shards import ShardReader, WantedRows
-from datamodules.splits import assign_splits
+from datamodules.splits import assign_splits, shares_speakers
 from datamodules.staging import shard_source
 from encoders.protocols import Identity
 
@@ -82,6 +83,7 @@ class ShardDataModule(LightningDataModule):
             return
         parts: dict[str, list[ClipPart]] = {split: [] for split in SPLITS}
         readers = []
+        people: list[RootPeople] = []
         for number, (name, root) in enumerate(self.roots().items()):
             index = self._checked_index(root)
             self.indices[name] = index
@@ -89,7 +91,11 @@ class ShardDataModule(LightningDataModule):
                 ShardReader(index, shard_source(root, index, self.config.stage_to, self.config.stage_gib), root)
             )
             splits, names = self._splits(index)
-            check_sides(root, index, self.config.split, sides_of(index, splits, names))
+            sides = sides_of(index, splits, names)
+            check_sides(root, index, self.config.split, sides)
+            made_with = index.split if self.config.split == "stored" else self.config.split
+            shared = shares_speakers(index.dataset, made_with)
+            people.append(RootPeople(root, index, dict(enumerate(names)), splits, sides, shared))
             long_enough = index.samples.frames >= self.config.min_frames
             prefix = f"{name}/" if len(self.roots()) > 1 else ""
             for code, split in enumerate(names):
@@ -97,6 +103,7 @@ class ShardDataModule(LightningDataModule):
                     rows = np.flatnonzero(long_enough & (splits == code))
                     parts[split].append(ClipPart(index.samples, rows, index.dataset, number, prefix))
             _log_counts(root, index, int((~long_enough).sum()), self.config.min_frames)
+        check_people(people)
         self.clips, self._readers = {split: ClipList(each) for split, each in parts.items()}, readers
         self._check_together()
 

@@ -77,6 +77,10 @@ class SampleMeta:
         level: Emotion level from 1 to 3, or None.
         view: Camera view, or None.
         factor_names: Column names of ``factors.npy``; empty if there is none.
+        enlargement: ``frame_size`` over the side of the crop; above 1 the crop is enlarged. None in shards of before.
+        borders: Widths of the black bars left, top, right and bottom in pixels of the source video. None in shards of
+            before.
+        sound_lag: Frames by which the sound was behind the lips, and was moved back.
         schema: Version of this format.
         latent_precision: Precision of the products that made the latents: float32 or bfloat16.
         latent_error: Measured error of the latents in bfloat16, relative to their root mean square, or None.
@@ -97,6 +101,9 @@ class SampleMeta:
     level: int | None = None
     view: str | None = None
     factor_names: tuple[str, ...] = ()
+    enlargement: float | None = None
+    borders: tuple[int, int, int, int] | None = None
+    sound_lag: int = 0
     schema: int = SCHEMA_VERSION
     latent_precision: str = "float32"
     latent_error: float | None = None

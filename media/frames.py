@@ -48,6 +48,8 @@ class FrameReader:
 
     Attributes:
         times: Times on the clip's clock of the source frames given so far, seconds.
+        keys: Whether a keyframe of the encoder's regular interval lies between the source frame of each frame and the
+            one before. Keyframes that come earlier mark a change of the picture, and do not count.
 
     Raises:
         MediaError: when the file cannot be opened, holds no video, is cut short, or ends before ``end``; while
@@ -70,6 +72,7 @@ class FrameReader:
             raise ValueError(f"reader={reader}: expected one of {', '.join(READERS)}")
         self.fps = fps
         self.times: list[float] = []
+        self.keys: list[bool] = []
         self._read = READERS[reader]
         self._timeline = read_timeline(path)
         self._grid = _grid(self._timeline, start, end, fps)
@@ -94,9 +97,14 @@ class FrameReader:
         return len(self._grid)
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        self.times = []
+        self.times, self.keys = [], []
+        keyframes = _regular_keyframes(self._timeline)
+        passed: int | None = None
         for time, picture in self._read(self._timeline, self._grid, self.fps):
+            now = int(np.searchsorted(keyframes, time + 1e-6))
             self.times.append(time)
+            self.keys.append(passed is not None and now > passed)
+            passed = now
             yield picture
 
     def check(self) -> None:
@@ -118,6 +126,20 @@ def read_frames(
         MediaError: when the video is unreadable or too short; while iterating, when a picture is damaged or missing.
     """
     return iter(FrameReader(path, start=start, end=end, fps=fps))
+
+
+def _regular_keyframes(timeline: Timeline) -> np.ndarray:
+    """Times on the clip's clock of the keyframes that come after the longest interval without one, seconds.
+
+    None where every fifth picture is a keyframe, as in codecs without other pictures.
+    """
+    pictures = timeline.pictures
+    if pictures is None or not 1 < len(pictures.keyframes) <= len(pictures.times) / 5:
+        return np.zeros(0)
+    intervals = np.diff(pictures.keyframes)
+    longest = max(int(intervals.max()), int(pictures.times[-1] - pictures.keyframes[-1]))
+    regular = pictures.keyframes[1:][intervals >= 0.98 * longest]
+    return np.asarray(regular * float(pictures.time_base) - float(timeline.zero))
 
 
 def _grid(timeline: Timeline, start: float, end: float | None, fps: float) -> np.ndarray:

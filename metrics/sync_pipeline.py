@@ -101,10 +101,20 @@ def tracks_in_memory(
         for track in track_faces(detections[start:end], min_track, min_face, first=start):
             first, last = int(track.frames[0]), int(track.frames[-1]) + 1
             sound = samples[first * SAMPLE_RATE // FPS : last * SAMPLE_RATE // FPS]
-            crops = _crops((frames[i] for i in track.frames), track.boxes)
-            resized = [_resize_linear(torch.from_numpy(crop)) for crop in crops]
-            clips.append(TrackClip(torch.stack(resized).flip(1), sound, track, "fast"))
+            clips.append(track_in_memory((frames[i] for i in track.frames), sound, track))
     return clips
+
+
+def track_in_memory(frames: Iterable[np.ndarray], samples: np.ndarray, track: Track) -> TrackClip:
+    """Crops a known track in mode ``fast``.
+
+    Args:
+        frames: (H, W, 3) uint8 RGB frames of the track, read one at a time.
+        samples: (S,) int16 sound at 16 kHz that starts with the track.
+        track: The track.
+    """
+    resized = [_resize_linear(torch.from_numpy(crop)) for crop in _crops(frames, track.boxes)]
+    return TrackClip(torch.stack(resized).flip(1), samples, track, "fast")
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ EXPLANATIONS: dict[Reason, str] = {
     Reason.MISSING_CROP: "the annotation has no crop box for this clip",
     Reason.BAD_ANNOTATION: "the annotation of this clip cannot be read or contradicts itself",
     Reason.UNKNOWN_NAME: "the path does not follow the dataset's naming, so speaker and labels are unknown",
-    Reason.DUPLICATE: "the same clip exists under another name",
+    Reason.DUPLICATE: "the same clip exists under another name, or in another file",
     Reason.CUTS: "the clip has cuts; task=scan and task=encode keep each of its shots",
     Reason.NOT_CHOSEN: "the shot does not meet select",
     Reason.NOT_FINITE: "an encoder returned NaN or infinite values",
@@ -108,6 +108,7 @@ class ClipSource:
         audio: Sound file that replaces the video's own track (MEAD's m4a), or None.
         start: Start of the clip in the video, seconds.
         end: End of the clip in the video, seconds; None for the end of the video.
+        lag: Frames by which the sound is behind the lips; negative if it is ahead. It is moved back by them.
         crop: Annotated crop (left, top, width, height), pixels of a picture of height ``crop_height``; None where
             there is no annotation.
         crop_height: Height of the picture in which ``crop`` was measured, pixels; None for the video's own height.
@@ -128,6 +129,7 @@ class ClipSource:
     audio: Path | None = None
     start: float = 0.0
     end: float | None = None
+    lag: int = 0
     crop: tuple[int, int, int, int] | None = None
     crop_height: int | None = None
     emotion: str | None = None

@@ -69,12 +69,16 @@ def settings_of(config: PrepareConfig) -> dict[str, Any]:
     """Returns the settings that the bytes of the shards depend on, as a nested dictionary."""
     settings = asdict(config)
     for key in ("task", "source", "output", "part", "workers", "device", "max_rejected", "clip_timeout",
-                "devices", "select", "retry"):  # fmt: skip
+                "devices", "networks", "select", "retry"):  # fmt: skip
         del settings[key]
     if config.precision == "float32":  # as outputs that were begun without these settings
         del settings["precision"], settings["latent_tolerance"]
+    if not config.dataset.known:
+        del settings["dataset"]["known"]
     if config.task == "encode":
         settings["select"] = " ".join(config.select.split())
+    else:
+        del settings["audio"]["correct_lag"]
     return settings
 
 

@@ -34,11 +34,13 @@ from media.source import identify
 from preparation.clip_source import FAILURES, ClipReport, ClipSource, OutOfMemory, Reason, Rejected, media_problem
 from preparation.encoder_processes import EncoderDied
 from preparation.encoders import Encoders, encode_within
-from preparation.scan.pictures import thin, thumbnail
+from preparation.scan.pictures import borders, thin, thumbnail
 from preparation.scan.shots import find_shots
 from preparation.speaker_crop import choose_portraits, crop_frames, find_face, follow_face, square_crop
 from runtime.errors import first_line
 
+SAMPLED = 6  # pictures in which borders are looked for
+NOTED = 1.5  # enlargement of a crop from which it is noted
 STEPS = ("decode", "sound", "landmarks", "crop", "audio", "motion", "codec", "pack")
 
 
@@ -102,6 +104,8 @@ class _ClipWork:
         self.annotated: tuple[int, int, int, int] | None = None
         self.reader: FrameReader
         self.thumbnails: list[np.ndarray] = []
+        self.keys: list[bool] = []
+        self.sampled: list[np.ndarray] = []  # a few whole pictures, for the borders
 
     def run(self) -> PreparedClip:
         clip, config, encoders = self.clip, self.config, self.encoders
@@ -123,6 +127,8 @@ class _ClipWork:
         self._require_one_shot()
         track = follow_face(tracking, encoders.landmarks.scheme, config.face, config.frame_size)
         left, top, side = square_crop(track, tracking.size, config.face.scale)
+        if config.frame_size > NOTED * side:
+            self.notes.append(f"the crop of {side} px is enlarged {config.frame_size / side:.1f} times")
         portrait_frames = choose_portraits(track, PORTRAITS)
         with self._timed("crop"):
             frames, portraits = self._cropped((left, top, side), portrait_frames)
@@ -157,6 +163,9 @@ class _ClipWork:
                 view=clip.view,
                 latent_precision=precision,
                 latent_error=error,
+                enlargement=round(config.frame_size / side, 4),
+                borders=borders(self.sampled),
+                sound_lag=clip.lag,
             )
             arrays = {
                 "latent": latent.to(torch.float16).numpy(),
@@ -198,12 +207,15 @@ class _ClipWork:
         clip, audio = self.clip, self.config.audio
         wanted = self.frames * SAMPLES_PER_FRAME
         try:
-            sound = read_sound(clip.audio or clip.path, start=clip.start, end=clip.end, rate=SAMPLE_RATE)
+            start, end = clip.start + clip.lag / FPS, None if clip.end is None else clip.end + clip.lag / FPS
+            sound = read_sound(clip.audio or clip.path, start=max(0.0, start), end=end, rate=SAMPLE_RATE)
         except NoSound as error:
             if audio.required:
                 raise media_problem(clip, error) from error
             self.notes.append("no sound: stored as silence")
             return np.zeros(wanted, np.float32)
+        if clip.lag:
+            self.notes.append(f"sound moved by {-clip.lag * 1000 // FPS} ms")
         loudest = loudest_second(sound)
         if audio.required and loudest < audio.silence_db:
             raise Rejected(
@@ -229,13 +241,17 @@ class _ClipWork:
         return (frame[top : top + height, left : left + width] for frame in self.reader)
 
     def _watched(self) -> Iterator[np.ndarray]:
-        """Decodes the frames and keeps their thumbnails."""
-        for frame in self._decoded():
+        """Decodes the frames and keeps their thumbnails, and a few of them."""
+        interval = max(1, self.frames // SAMPLED)
+        for index, frame in enumerate(self._decoded()):
             self.thumbnails.append(thumbnail(thin(frame)))
+            if index % interval == 0:
+                self.sampled.append(frame)
             yield frame
+        self.keys = list(self.reader.keys)
 
     def _require_one_shot(self) -> None:
-        shots = find_shots(np.stack(self.thumbnails)) if self.thumbnails else []
+        shots = find_shots(np.stack(self.thumbnails), self.keys) if self.thumbnails else []
         if len(shots) > 1:
             times = ", ".join(f"{start / FPS:.2f}" for start, _, _ in shots[1:6])
             more = ", ..." if len(shots) > 6 else ""

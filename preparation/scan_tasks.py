@@ -18,11 +18,14 @@ from preparation.choice.choose_shots import (
     choose_shots,
     chosen_clips,
     columns_of,
+    with_names,
     write_choice,
 )
 from preparation.choice.report_page import write_report_page
 from preparation.choice.select_expression import parse_select
+from preparation.choice.split_people import on_one_side
 from preparation.clip_source import EXPLANATIONS, FAILURES, ClipSource, Reason
+from preparation.scan.networks import OPTIONAL, present
 from preparation.scan.scan_clip import Row
 from preparation.scan.scan_clips import SCAN_FOLDER, merge_scan, read_scan, scan_clips, table_path
 from preparation.sources import find_sources
@@ -52,6 +55,9 @@ def scan(config: PrepareConfig) -> int:
 
 def _scan(config: PrepareConfig, output: Path, console: Console) -> int:
     clips = find_sources(config, output, console)
+    if missing := sorted(set(config.networks) - present(config.networks).keys()):
+        what = ", ".join(f"{name} ({OPTIONAL[name]})" for name in missing)
+        console.print(f"no weights of {what}; task=weights preset=paper fetches them", markup=False, soft_wrap=True)
     index, parts = parse_part(config.part)
     mine = clips[index::parts]
     with progress_bar(console, "scanning", len(mine), "clips") as bar:
@@ -85,19 +91,24 @@ def choose(config: PrepareConfig) -> None:
     assert config.output is not None
     console = new_console(stderr=True)
     output = Path(config.output)
-    choice = choose_shots(read_scan(output), config)
+    table, notes = on_one_side(read_scan(output), config.dataset)
+    for note in notes:
+        console.print(note, markup=False, soft_wrap=True)
+    choice = choose_shots(table, config)
     path = write_choice(choice, config, output)
     _show(choice, config, console)
     console.print(f"chosen shots   {path}", markup=False, soft_wrap=True)
     console.print(f"counts         {output / SCAN_FOLDER / CHOICE_NAME}", markup=False, soft_wrap=True)
 
 
-def choose_clips(config: PrepareConfig, clips: list[ClipSource], output: Path) -> list[ClipSource]:
+def choose_clips(config: PrepareConfig, clips: list[ClipSource], output: Path, console: Console) -> list[ClipSource]:
     """Applies ``select`` to a finished scan, writes the list of chosen shots, and returns the shots as clips."""
-    table = read_scan(output)
+    table, notes = on_one_side(with_names(read_scan(output), clips), config.dataset)
+    for note in notes:
+        console.print(note, markup=False, soft_wrap=True)
     choice = choose_shots(table, config)
     write_choice(choice, config, output)
-    return chosen_clips(table, choice, clips)
+    return chosen_clips(table, choice, clips, config.audio.correct_lag)
 
 
 def _failed(table: pa.Table) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from contextlib import suppress
 from dataclasses import replace
@@ -12,15 +11,13 @@ from rich.console import Console
 
 from configs.preparation import PrepareConfig
 from media import MediaError
-from media.source import identify
-from preparation.clip_source import ClipSource
+from preparation.clip_source import ClipSource, Reason
+from preparation.identities import fingerprint
 from preparation.layouts import find_clips
 from preparation.plan import PARTS_FOLDER
 from runtime.files import sha256_of
 from runtime.locks import locked
 from runtime.progress import progress_bar
-
-SAMPLE_BYTES = 4096
 
 
 def find_sources(config: PrepareConfig, output: Path, console: Console) -> list[ClipSource]:
@@ -36,8 +33,8 @@ def find_sources(config: PrepareConfig, output: Path, console: Console) -> list[
     return found.clips
 
 
-def with_duplicate_notes(clips: list[ClipSource]) -> list[ClipSource]:
-    """Adds a note to each clip whose video has the same bytes as an earlier clip's, of the same span.
+def without_duplicates(clips: list[ClipSource]) -> list[ClipSource]:
+    """Gives each clip whose video and sound have the same bytes as an earlier clip's, of the same span, a problem.
 
     Only files of equal size with equal samples of their content are read in full.
     """
@@ -45,28 +42,19 @@ def with_duplicate_notes(clips: list[ClipSource]) -> list[ClipSource]:
     for index, clip in enumerate(clips):
         if clip.problem is None:
             with suppress(MediaError, OSError):
-                alike[clip.start, clip.end, clip.crop, *_samples(clip.path)].append(index)
+                sound = None if clip.audio is None else fingerprint(clip.audio)
+                alike[clip.start, clip.end, clip.crop, fingerprint(clip.path), sound].append(index)
     found = list(clips)
     for group in alike.values():
-        first: dict[str, ClipSource] = {}
+        first: dict[tuple[str, ...], ClipSource] = {}
         for index in group if len(group) > 1 else ():
+            clip = clips[index]
             with suppress(OSError):
-                other = first.setdefault(sha256_of(clips[index].path), clips[index])
-                if other is not clips[index]:
-                    note = f"the same video as {other.name}; task=scan and task=encode keep one of them"
-                    found[index] = replace(clips[index], notes=(*clips[index].notes, note))
+                other = first.setdefault(tuple(sha256_of(path) for path in (clip.path, clip.audio) if path), clip)
+                if other is not clip:
+                    detail = f"has the same content as {other.name}"
+                    found[index] = replace(clip, problem=Reason.DUPLICATE, problem_detail=detail)
     return found
-
-
-def _samples(path: Path) -> tuple[int, bytes]:
-    """Size of a file and a hash of three parts of it."""
-    path, size, _ = identify(path)
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        for place in (0, size // 2, max(0, size - SAMPLE_BYTES)):
-            file.seek(place)
-            digest.update(file.read(SAMPLE_BYTES))
-    return size, digest.digest()
 
 
 def _synthetic(config: PrepareConfig, folder: Path, console: Console) -> list[ClipSource]:

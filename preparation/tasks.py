@@ -15,6 +15,7 @@ from rich.markup import escape
 
 from configs.preparation import PrepareConfig
 from configs.rules import parse_part
+from datamodules.identities import IDENTITIES_NAME
 from datamodules.sample_table import TABLE_NAME
 from datamodules.schema import INDEX_NAME, Dimensions, Index, ShardError
 from encoders.protocols import FPS
@@ -24,6 +25,7 @@ from preparation.clip_source import ClipReport, ClipSource, Reason
 from preparation.contact_sheet import SHEET_NAME, draw_contact_sheet
 from preparation.encoders import announced_dimensions
 from preparation.header_lengths import HeaderLengths
+from preparation.identities import write_identities
 from preparation.merge import REPORT_NAME, forget_failed, merge, read_record, unfinished
 from preparation.plan import (
     PARTS_FOLDER,
@@ -41,7 +43,7 @@ from preparation.plan import (
     write_plan,
 )
 from preparation.preparation_report import step_seconds, step_table, summary_table
-from preparation.sources import find_sources, with_duplicate_notes
+from preparation.sources import find_sources, without_duplicates
 from preparation.workers import ClipWorkers, Described, write_shards
 from runtime.console import new_console
 from runtime.errors import printable
@@ -78,7 +80,7 @@ def _prepare(config: PrepareConfig, output: Path, console: Console) -> int:
     if config.task == "encode":
         from preparation.scan_tasks import choose_clips
 
-        clips = choose_clips(config, clips, output)
+        clips = choose_clips(config, clips, output, console)
     plan = read_plan(output)
     part = parse_part(config.part)
     if plan is None or has_new_clips(plan, config, clips):
@@ -216,7 +218,7 @@ def _make_plan(config: PrepareConfig, clips: list[ClipSource], output: Path, con
         lengths = HeaderLengths(output / PARTS_FOLDER / LENGTHS_NAME)
         known = set(before.found) if before else set()
         with progress_bar(console, "reading the headers", len(clips) - len(known), "clips") as bar:
-            noted = clips if config.task == "encode" else with_duplicate_notes(clips)
+            noted = clips if config.task == "encode" else without_duplicates(clips)
 
             def on_probed() -> None:
                 bar.advance(bar.task_ids[0])
@@ -226,7 +228,14 @@ def _make_plan(config: PrepareConfig, clips: list[ClipSource], output: Path, con
             else:
                 plan = extended(before, config, noted, dimensions, on_probed, lengths)
         if before is None:
-            for name in (INDEX_NAME, TABLE_NAME, REPORT_NAME, SHEET_NAME, *(shard.name for shard in plan.shards)):
+            for name in (
+                INDEX_NAME,
+                TABLE_NAME,
+                IDENTITIES_NAME,
+                REPORT_NAME,
+                SHEET_NAME,
+                *(shard.name for shard in plan.shards),
+            ):
                 if os.path.lexists(output / name):  # without a plan it is none of an earlier run
                     refuse(output / name, f"output={output}")
         write_plan(output, plan)
@@ -276,6 +285,8 @@ def _write(
 
 def _merge(output: Path, plan: Plan, console: Console) -> None:
     index = merge(output, plan)
+    if index is not None:
+        write_identities(output, plan, index)
     console.print(f"report         {output / REPORT_NAME}", markup=False, soft_wrap=True)
     if index is None:
         console.print("no clip was kept, so there is no index; the report lists the reasons")

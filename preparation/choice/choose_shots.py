@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +15,7 @@ import pyarrow.csv
 
 from configs.preparation import PrepareConfig
 from datamodules.schema import ShardError
+from encoders.protocols import FPS
 from preparation.choice.select_expression import Condition, evaluate_condition, parse_select
 from preparation.clip_source import ClipSource, Reason
 from preparation.scan.columns import SCHEMA
@@ -29,7 +31,11 @@ DERIVED = {
     "crop_px": "side of the square crop, pixels: face.scale times span_px, limited by the picture",
     "enlargement": "frame_size over crop_px; above 1 the crop is enlarged",
 }
-ENCODED = ("key", "clip", "shot", "shots", "start", "end")
+ENCODED = ("key", "clip", "frames", "shot", "shots", "start", "end", "split", "person", "clip_person",
+           "syncnet_confidence", "syncnet_offset", "lip_envelope_r", "lip_envelope_offset")  # fmt: skip
+CERTAIN_CONFIDENCE = 3.0  # SyncNet's confidence from which its offset is right
+CERTAIN_R = 0.45  # lip_envelope_r from which its offset is right,
+CERTAIN_FRAMES = 100  # in shots of at least so many frames
 LISTED = ("key", "path", "sound", "start", "end", "speaker", "emotion", "level", "view", "split")
 
 
@@ -150,7 +156,30 @@ def write_choice(choice: Choice, config: PrepareConfig, output: Path) -> Path:
     return path
 
 
-def chosen_clips(table: pa.Table, choice: Choice, clips: Sequence[ClipSource]) -> list[ClipSource]:
+def with_names(table: pa.Table, clips: Sequence[ClipSource]) -> pa.Table:
+    """Replaces the speakers and splits of a scan by the current ones of its clips."""
+    sources = {clip.key: clip for clip in clips}
+    rows = table.select(["clip", "speaker", "split"]).to_pylist()
+    for name in ("speaker", "split"):
+        values = [getattr(sources.get(row["clip"]), name, row[name]) for row in rows]
+        place = table.schema.get_field_index(name)
+        table = table.set_column(place, table.schema.field(name), pa.array(values, pa.string()))
+    return table
+
+
+def lag_of(row: Mapping[str, Any], most: int) -> int:
+    """Frames by which the sound of a shot is behind the lips, as far as it is certain and at most ``most``; else 0."""
+    if row["syncnet_confidence"] is not None:
+        certain, lag = row["syncnet_confidence"] >= CERTAIN_CONFIDENCE, row["syncnet_offset"]
+    else:
+        long = row["frames"] >= CERTAIN_FRAMES
+        certain, lag = long and (row["lip_envelope_r"] or 0) >= CERTAIN_R, row["lip_envelope_offset"] or 0
+    return lag if certain and abs(lag) <= most else 0
+
+
+def chosen_clips(
+    table: pa.Table, choice: Choice, clips: Sequence[ClipSource], correct_lag: int = 0
+) -> list[ClipSource]:
     """Clips of the chosen shots. The other shots, and clips that could not be scanned, are clips with a problem.
 
     The only shot of a clip keeps the clip's key.
@@ -159,6 +188,7 @@ def chosen_clips(table: pa.Table, choice: Choice, clips: Sequence[ClipSource]) -
         table: The scan.
         choice: Result of an expression over it.
         clips: Clips of the source that was scanned.
+        correct_lag: Largest lag of the sound that is corrected, frames.
 
     Raises:
         ShardError: If the source has other clips than the scan.
@@ -180,10 +210,14 @@ def chosen_clips(table: pa.Table, choice: Choice, clips: Sequence[ClipSource]) -
     ]
     for shots in (choice.chosen, choice.rejected):
         for row in shots.select([name for name in (*ENCODED, "missed") if name in shots.column_names]).to_pylist():
-            clip = sources[row["clip"]]
+            clip = replace(sources[row["clip"]], split=row["split"])
+            if row["person"] is not None and row["clip_person"]:  # a guest in a clip of another person
+                clip = replace(clip, speaker=f"{clip.speaker}+{row['clip_person']}")
             if row["shots"] > 1:
                 clip = replace(clip, key=row["key"], name=f"{clip.name}[s{row['shot']}]")
-            clip = replace(clip, start=row["start"], end=row["end"])
+            lag = lag_of(row, correct_lag)  # so many frames at the end or at the beginning have no sound to move
+            start, end = row["start"] + max(0, -lag) / FPS, row["end"] - max(0, lag) / FPS
+            clip = replace(clip, start=start, end=end, lag=lag)
             if "missed" in row:
                 clip = replace(clip, problem=Reason.NOT_CHOSEN, problem_detail=f"misses {row['missed']}")
             found.append(clip)

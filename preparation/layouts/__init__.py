@@ -11,6 +11,7 @@ The modules ``hdtf``, ``mead``, ``named`` and ``folder`` describe the layouts th
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -82,8 +83,11 @@ def find_clips(dataset: DatasetConfig, source: Path) -> FoundClips:
 
 
 def _packed(listing: Listing) -> str:
+    """What to do with archives: MEAD's ``M003/video.tar`` holds ``video/front/...``, so each is unpacked in place."""
     first = listing.archives[0]
+    folder, ending = first.path.parents[len(first.relative.parts) - 1], first.relative.suffix.lower()
+    unpack = {".zip": "unzip -q", ".7z": "7z x", ".rar": "7z x"}.get(ending, "tar -xf")
     return (
-        f"{len(listing.archives)} archives were not read, the first is {first.name}; unpack them, e.g. with "
-        f"tar -xf {first.relative.name}"
+        f"{len(listing.archives)} archives were not read, the first is {first.name}; unpack each in its folder: "
+        f"find {shlex.quote(str(folder))} -name '*{first.relative.suffix}' -execdir {unpack} {{}} ';'"
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-SCAN_SCHEMA = 1  # grows when a column or the way a measure is taken changes; rows of another number are scanned again
+SCAN_SCHEMA = 2  # grows when a column or the way a measure is taken changes; rows of another number are scanned again
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,9 @@ COLUMNS: tuple[ScanColumn, ...] = (
         problem: reason for which the clip could not be scanned; null for a scanned one
         detail: explanation of the problem
         sha256: hash of the video file
+        sound_sha256: hash of the sound file that replaces the video's own track
         duplicate_of: key of the first clip with equal bytes and span
+        person: key of the first shot of the same person, if ArcFace's weights are there
         video_codec: codec of the pictures
         pixel_format: layout of the stored pixels
         transfer: transfer function: bt709, smpte2084 (PQ) and arib-std-b67 (HLG) are the usual ones
@@ -65,10 +67,15 @@ COLUMNS: tuple[ScanColumn, ...] = (
         bits: bits per colour sample
         sound_rate: samples per second of the stored sound
         channels: channels of the stored sound
+        clip_person: number of the person among those of the clip, 0 is seen longest; by ArcFace, or else by the shape
         face_gap: longest run of frames without the face
         frozen_frames: longest run of equal pictures, frames
         lip_envelope_offset: lag of the sound behind the lips with the largest lip_envelope_r, -5 to 5 frames
-        syncnet_offset: the same by SyncNet
+        syncnet_offset: the same by SyncNet, -15 to 15 frames, if its weights are there
+        border_left: width of the black bar at the left, pixels
+        border_top: height of the black bar at the top, pixels
+        border_right: width of the black bar at the right, pixels
+        border_bottom: height of the black bar at the bottom, pixels
         """,
         pa.int32(),
     ),
@@ -113,6 +120,7 @@ COLUMNS: tuple[ScanColumn, ...] = (
         steady_tone: share of the loud parts whose strongest partial holds its pitch, as in music and hums
         lip_envelope_r: correlation of jaw opening and speech envelope at the best lag
         syncnet_confidence: SyncNet's confidence, if its weights are there
+        identity_cosine: smallest cosine of a picture's face and the shot's embedding
         """,
         pa.float32(),
     ),
@@ -126,6 +134,7 @@ COLUMNS: tuple[ScanColumn, ...] = (
         pa.bool_(),
     ),
     ScanColumn("identity", pa.list_(pa.float32()), "15 landmarks turned to the front, x and y, unit size"),
+    ScanColumn("embedding", pa.list_(pa.float32()), "mean unit vector of the face, if ArcFace's weights are there"),
 )  # fmt: skip
 
 SCHEMA = pa.schema([pa.field(column.name, column.type, metadata={"meaning": column.meaning}) for column in COLUMNS])

@@ -5,23 +5,17 @@ Shapes: F frames, P landmarks, H x W pixels.
 
 from __future__ import annotations
 
-from itertools import combinations
-
 import numpy as np
 from PIL import Image
 from scipy.ndimage import laplace, uniform_filter1d
 
 from encoders.landmarks.boxes import face_extents
 from encoders.protocols import Face, LandmarkScheme
+from preparation.scan.identity import identity_shape
 from preparation.speaker_crop import TOLERATED, longest_run
 
 SHARP_SIDE = 160  # pixels; larger faces are reduced to it, so that sharpness compares what a crop will show
 BLUR_SPAN = 9  # pixels; length of the blur that the picture is compared with
-# Corners of the eyes, bridge, tip, base and wings of the nose, hairline, chin, sides and cheekbones: what moves little.
-IDENTITY_POINTS: dict[LandmarkScheme, tuple[int, ...]] = {
-    "mediapipe478": (33, 133, 362, 263, 4, 2, 168, 48, 278, 10, 152, 234, 454, 50, 280),
-    "ibug68": (36, 39, 42, 45, 30, 33, 27, 31, 35, 8, 0, 16, 2, 14, 28),
-}
 # Upper and lower inner lip; nose tip, chin and top, whose distances give the opening of the jaw.
 INNER_LIPS: dict[LandmarkScheme, tuple[int, int]] = {"mediapipe478": (13, 14), "ibug68": (62, 66)}
 JAW: dict[LandmarkScheme, tuple[int, int, int]] = {"mediapipe478": (1, 152, 10), "ibug68": (30, 8, 27)}
@@ -94,7 +88,7 @@ def face_measures(
         "face_motion": float(np.median(moved) / np.median(sides)) if len(moved) else None,
         "face_outside": float(outside[max(0, len(outside) - 1 - TOLERATED)]),
         "lip_motion": float(np.nanstd(lip_opening(faces, scheme))),
-        "identity": _identity(seen, scheme),
+        "identity": identity_shape(seen, scheme),
     }
     return found | _pose_measures(seen, following)
 
@@ -114,36 +108,6 @@ def _pose_measures(seen: list[Face], following: np.ndarray) -> dict[str, float |
         "turned": float(np.percentile(np.degrees(np.arccos(np.clip(front[:, 2], -1, 1))), 95)),
         "pose_motion": float(np.median(angles)) if len(angles) else None,
     }
-
-
-def _identity(seen: list[Face], scheme: LandmarkScheme) -> list[float]:
-    """Median of the identity points over the shot, turned to the front where depth is known, of unit size."""
-    points = list(IDENTITY_POINTS[scheme])
-    shapes = []
-    for face in seen:
-        shape = face.landmarks[points].astype(np.float64) * [1, -1]
-        if face.depth is not None and face.rotation is not None:
-            solid = np.column_stack([shape, -face.depth[points].astype(np.float64)])
-            shape = ((solid - solid.mean(0)) @ face.rotation)[:, :2]
-        shape = shape - shape.mean(0)
-        shapes.append(shape / np.sqrt((shape**2).sum(1).mean()))
-    return [round(float(value), 5) for value in np.median(shapes, axis=0).ravel()]
-
-
-def identity_distance(a: list[float], b: list[float]) -> float:
-    """Root mean square difference of the logarithms of all distances between two shots' identity points.
-
-    Halves of one clip differ by about 0.013, clips of different people by 0.050 (medians). Other recordings of one
-    person reach 0.034, so that this tells shots of one video apart, not people of a dataset.
-    """
-    first, second = (_log_distances(np.asarray(points, np.float64).reshape(-1, 2)) for points in (a, b))
-    return float(np.sqrt(((first - second) ** 2).mean()))
-
-
-def _log_distances(points: np.ndarray) -> np.ndarray:
-    pairs = np.array(list(combinations(range(len(points)), 2)))
-    distances = np.hypot(*(points[pairs[:, 0]] - points[pairs[:, 1]]).T)
-    return np.log(np.maximum(distances, 1e-6) / max(distances.mean(), 1e-6))
 
 
 def sharpness(picture: np.ndarray, face: Face, scheme: LandmarkScheme) -> tuple[float, float] | None:

@@ -28,7 +28,9 @@ from preparation.clip_source import ClipSource, Reason, Rejected, media_problem
 from preparation.scan.columns import SCHEMA
 from preparation.scan.container import container_facts
 from preparation.scan.faces import face_measures, face_sizes, jaw_opening, sharpness
-from preparation.scan.lip_sync import BLOCKS, lip_envelope
+from preparation.scan.identity import embedding_measures, people_of_clip
+from preparation.scan.lip_sync import BLOCKS, lip_envelope, scored_span, syncnet_scores
+from preparation.scan.networks import ScanNetworks
 from preparation.scan.pictures import PictureSignals, borders, frozen_runs, perceptual_hash
 from preparation.scan.shots import LOOKAHEAD, CutFinder, find_shots
 from preparation.scan.speech import SoundSignals
@@ -39,13 +41,16 @@ Row = dict[str, Any]
 SHOT_NUMBER = "--s"  # separates the clip's key and the number of the shot
 
 
-def scan_clip(clip: ClipSource, detector: LandmarkDetector, folder: Path | None = None) -> list[Row]:
+def scan_clip(
+    clip: ClipSource, detector: LandmarkDetector, folder: Path | None = None, networks: ScanNetworks | None = None
+) -> list[Row]:
     """Scans a clip. A clip that cannot be read gives one row with its ``problem``.
 
     Args:
         clip: Clip to scan.
         detector: Landmark detector; a MediaPipe detector that is ``solid`` also gives the pose.
         folder: Folder of the scan, where the strips of the shots are written; None for none.
+        networks: Optional networks; None for none.
 
     Returns:
         Rows with every column of ``SCHEMA``; null where there is no measure.
@@ -57,7 +62,7 @@ def scan_clip(clip: ClipSource, detector: LandmarkDetector, folder: Path | None 
     try:
         if clip.problem is not None:
             raise Rejected(clip.problem, clip.problem_detail)
-        return _ClipScan(clip, detector, folder).rows()
+        return _ClipScan(clip, detector, folder, networks or ScanNetworks()).rows()
     except Rejected as rejected:
         return [problem_row(clip, rejected)]
     except MediaError as error:
@@ -78,9 +83,12 @@ def problem_row(clip: ClipSource, why: Rejected) -> Row:
 class _ClipScan:
     """Everything that is measured of one clip."""
 
-    def __init__(self, clip: ClipSource, detector: LandmarkDetector, folder: Path | None) -> None:
+    def __init__(
+        self, clip: ClipSource, detector: LandmarkDetector, folder: Path | None, networks: ScanNetworks
+    ) -> None:
         self.clip = clip
         self.folder = folder
+        self.networks = networks
         self.detector = detector
         self.signals = PictureSignals()
         self.faces: list[Face | None] = []
@@ -93,7 +101,9 @@ class _ClipScan:
             if path is not None:
                 look_at(path, limits=RECORDINGS)  # in a child process, so that a hostile file ends that one alone
         facts = container_facts(clip.path, clip.audio)
-        digest = sha256_of(clip.path)
+        hashes = {"sha256": sha256_of(clip.path)}
+        if clip.audio is not None:
+            hashes["sound_sha256"] = sha256_of(clip.audio)
         reader = FrameReader(clip.path, start=clip.start, end=clip.end, fps=FPS)
         self._decode(reader)
         sound = self._sound()
@@ -101,20 +111,22 @@ class _ClipScan:
             raise Rejected(Reason.UNREADABLE, "the file changed while it was read; run the scan again")
         first, last = self._common_span(facts, sound)
         thumbnails = np.stack(self.signals.thumbnails)
-        shots = [(max(start, first), min(end, last), score) for start, end, score in find_shots(thumbnails)]
+        whole = find_shots(thumbnails, reader.keys)
+        shots = [(max(start, first), min(end, last), score) for start, end, score in whole]
         shots = [shot for shot in shots if shot[0] < shot[1]]
         if not shots:
             detail = f"picture and sound have no time in common: frames {first} to {last} of {len(thumbnails)}"
             raise Rejected(Reason.AV_MISMATCH, detail)
         width, height = self.signals.size
-        common = _names(clip) | facts | {"sha256": digest, "width": width, "height": height, "shots": len(shots)}
+        common = _names(clip) | facts | hashes | {"width": width, "height": height, "shots": len(shots)}
         times = np.array(reader.times)
-        return [
-            _complete(common | self._shot(number, shot, thumbnails, times, sound)) for number, shot in enumerate(shots)
-        ]
+        rows = [self._shot(number, shot, thumbnails, times, sound) for number, shot in enumerate(shots)]
+        for row, person in zip(rows, people_of_clip(rows), strict=True):
+            row["clip_person"] = person
+        return [_complete(common | row) for row in rows]
 
     def _decode(self, reader: FrameReader) -> None:
-        frames = _ShotFrames(iter(reader), self.signals, self.clip)
+        frames = _ShotFrames(reader, self.signals, self.clip)
         while not frames.ended:
             start = self.clip.start + len(self.faces) / FPS
             try:
@@ -173,6 +185,7 @@ class _ClipScan:
             agreement = lip_envelope(jaw_opening(faces, scheme), sound.level[start * BLOCKS : end * BLOCKS])
             if agreement is not None:
                 row |= {"lip_envelope_r": agreement[0], "lip_envelope_offset": agreement[1]}
+            row |= self._sync_measures(start, faces, sound)
         if self.folder is not None:
             level = np.zeros(0) if sound is None else sound.level[start * BLOCKS : end * BLOCKS]
             lines = {"face": face_sizes(faces, scheme), "jaw": jaw_opening(faces, scheme), "level": level}
@@ -180,14 +193,36 @@ class _ClipScan:
             write_strip(strip_path(self.folder, row["key"]), pictures, lines)
         return row
 
+    def _sync_measures(self, start: int, faces: list[Face | None], sound: SoundSignals) -> Row:
+        """SyncNet's scores, for which the shot is decoded again."""
+        network, span = self.networks.syncnet, scored_span(faces)
+        if network is None or span is None:
+            return {}
+        first, last = start + span[0], start + span[1]
+        begin, end = (self.clip.start + frame / FPS for frame in (first, last))
+        reader = FrameReader(self.clip.path, start=begin, end=end, fps=FPS)
+        pictures = (_annotated(frame, self.clip) for frame in reader)
+        samples = sound.samples[first * SAMPLE_RATE // FPS : last * SAMPLE_RATE // FPS]
+        scores = syncnet_scores(pictures, faces[slice(*span)], self.detector.scheme, samples, network)
+        return {} if scores is None else {"syncnet_confidence": scores[0], "syncnet_offset": scores[1]}
+
     def _kept_measures(self, start: int, end: int) -> Row:
-        """Borders and sharpness, from the pictures of the shot that were kept."""
+        """Borders, sharpness and the vector of the face, from the pictures of the shot that were kept."""
         kept = {frame: picture for frame, picture in self.signals.kept.items() if start <= frame < end}
         if not kept:
             return {}
         left, top, right, bottom = borders(list(kept.values()))
         width, height = self.signals.size
-        row: Row = {"border": 1 - (width - left - right) * (height - top - bottom) / (width * height)}
+        row: Row = {
+            "border": 1 - (width - left - right) * (height - top - bottom) / (width * height),
+            "border_left": left,
+            "border_top": top,
+            "border_right": right,
+            "border_bottom": bottom,
+        }
+        if self.networks.arcface is not None:
+            faces = {frame: face for frame in kept if (face := self.faces[frame]) is not None}
+            row |= embedding_measures(kept, faces, self.detector.scheme, self.networks.arcface)
         found = [
             sharp
             for frame, picture in kept.items()
@@ -207,8 +242,9 @@ class _ShotFrames:
         ended: Whether every frame was handed out.
     """
 
-    def __init__(self, frames: Iterator[np.ndarray], signals: PictureSignals, clip: ClipSource) -> None:
-        self._frames = frames
+    def __init__(self, reader: FrameReader, signals: PictureSignals, clip: ClipSource) -> None:
+        self._reader = reader
+        self._frames = iter(reader)
         self._signals = signals
         self._clip = clip
         self._finder = CutFinder()
@@ -234,13 +270,19 @@ class _ShotFrames:
             frame = next(self._frames, None)
             if frame is None:
                 break
-            if box := self._clip.crop_in(frame.shape[1], frame.shape[0]):
-                left, top, width, height = box
-                frame = np.ascontiguousarray(frame[top : top + height, left : left + width])
+            frame = _annotated(frame, self._clip)
             self._signals.add(frame)
-            self._finder.add(self._signals.thumbnails[-1])
+            self._finder.add(self._signals.thumbnails[-1], self._reader.keys[-1])
             self._waiting.append(frame)
         self.ended = not self._waiting
+
+
+def _annotated(frame: np.ndarray, clip: ClipSource) -> np.ndarray:
+    """The annotated crop of a frame, or the frame."""
+    if not (box := clip.crop_in(frame.shape[1], frame.shape[0])):
+        return frame
+    left, top, width, height = box
+    return np.ascontiguousarray(frame[top : top + height, left : left + width])
 
 
 def _names(clip: ClipSource) -> Row:

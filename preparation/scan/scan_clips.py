@@ -16,6 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 
 from configs.preparation import PrepareConfig
 from datamodules.schema import ShardError
@@ -26,6 +27,8 @@ from media.source import identify
 from preparation.clip_source import FAILURES, ClipSource, Reason, Rejected
 from preparation.pool import ClipPool
 from preparation.scan.columns import SCAN_SCHEMA, SCHEMA
+from preparation.scan.identity import people_of_dataset
+from preparation.scan.networks import ScanNetworks, present
 from preparation.scan.scan_clip import Row, problem_row, scan_clip
 from runtime.ending import end_with_parent
 from runtime.files import whole_file, write_whole
@@ -94,10 +97,12 @@ def merge_scan(config: PrepareConfig, clips: Sequence[ClipSource], output: Path)
         found = _valid_rows(output, clip, settings, retry=False)
         if found is None:
             return None
-        same = (found[0]["sha256"], clip.start, clip.end, str(clip.crop))
+        same = (found[0]["sha256"], found[0]["sound_sha256"], clip.start, clip.end, str(clip.crop))
         if found[0]["sha256"] is not None and (other := first.setdefault(same, clip.key)) != clip.key:
             found = [row | {"duplicate_of": other} for row in found]
         rows += [row | _renamed(clip) for row in found]
+    for row, person in zip(rows, people_of_dataset(rows), strict=True):
+        row["person"] = person
     schema = SCHEMA.with_metadata({"scan": json.dumps(settings, sort_keys=True)})
     table = pa.Table.from_pylist(rows, schema)
     with whole_file(table_path(output)) as partial:
@@ -127,7 +132,12 @@ def read_scan(output: Path) -> pa.Table:
 def _settings(config: PrepareConfig) -> dict[str, Any]:
     """What the measures depend on, apart from the files."""
     landmarks = config.encoders.landmarks
-    return {"schema": SCAN_SCHEMA, "landmarks": landmarks.name, "options": dict(landmarks.options)}
+    return {
+        "schema": SCAN_SCHEMA,
+        "landmarks": landmarks.name,
+        "options": dict(landmarks.options),
+        "networks": present(config.networks),
+    }
 
 
 def _file(clip: ClipSource) -> list[list[Any]]:
@@ -172,6 +182,7 @@ _state: dict[str, Any] = {}
 def _start_worker(config: PrepareConfig, folder: Path, plugins: tuple[tuple[str, str], ...]) -> None:
     end_with_parent()
     take(plugins)
+    torch.set_num_threads(1)  # so that results do not depend on the number of workers
     _state.update(config=config, folder=folder)
 
 
@@ -184,5 +195,12 @@ def _detector() -> LandmarkDetector:
     return detector
 
 
+def _networks() -> ScanNetworks:
+    if "networks" not in _state:
+        _state["networks"] = ScanNetworks.load(_state["config"].networks)
+    networks: ScanNetworks = _state["networks"]
+    return networks
+
+
 def _scan(clip: ClipSource) -> list[Row]:
-    return scan_clip(clip, _detector(), _state["folder"])
+    return scan_clip(clip, _detector(), _state["folder"], _networks())

@@ -1,6 +1,8 @@
 """Datasets whose paths name speaker and clip: keys, speakers, sound, emotions, and names of other files."""
 
 import json
+import subprocess
+import tarfile
 
 import pytest
 
@@ -84,8 +86,20 @@ def test_emotions_of_celebv_hq(tmp_path):
 
 
 def test_archives_are_named(tmp_path):
-    touch(tmp_path, "M003/video.tar", "M003/audio.tar")
-    with pytest.raises(LayoutError, match=r"2 archives were not read, the first is M003/audio.tar; unpack them, e.g."):
-        find_clips(DatasetConfig(name="mead"), tmp_path)
-    touch(tmp_path, "M003/video/front/angry/level_1/001.mp4")
-    assert "2 archives were not read" in " ".join(find_clips(DatasetConfig(name="mead"), tmp_path).notes)
+    """MEAD as it is published; the command that the message gives unpacks it."""
+    source = tmp_path / "it's MEAD"
+    files = {"video": "video/front/angry/level_1/001.mp4", "audio": "audio/angry/level_1/001.m4a"}
+    for actor in ("M003", "W009"):
+        for name, file in files.items():
+            touch(tmp_path / actor, file)
+            (source / actor).mkdir(parents=True, exist_ok=True)
+            with tarfile.open(source / actor / f"{name}.tar", "w") as tar:
+                tar.add(tmp_path / actor / file, file)
+    with pytest.raises(LayoutError, match=r"4 archives were not read, the first is M003/audio.tar; unpack") as caught:
+        find_clips(DatasetConfig(name="mead"), source)
+    subprocess.run(str(caught.value).partition("in its folder: ")[2], shell=True, check=True)
+    found = find_clips(DatasetConfig(name="mead"), source)
+    assert [(clip.speaker, clip.problem, clip.audio is None) for clip in found.clips] == [
+        ("M003", None, False), ("W009", None, False),
+    ]  # fmt: skip
+    assert "4 archives were not read" in " ".join(found.notes)
