@@ -32,7 +32,9 @@ class GenerateConfig:
     """Configuration of ``generate.py``.
 
     Attributes:
-        portrait: Picture of the face. With landmarks=sidecar, ``face.csv`` next to ``face.png`` holds its landmarks.
+        portrait: Picture of the face, or a video of it. With landmarks=sidecar, ``face.csv`` next to ``face.png`` holds
+            its landmarks.
+        portrait_time: Time of the frame of a video that is the portrait, seconds; null for its first frame.
         speech: Any file with sound.
         output: The video, ``.mp4``, or a folder, in which its name is made from those of portrait and speech.
         ethd: Run directory that was exported, or the export.
@@ -58,6 +60,7 @@ class GenerateConfig:
     """
 
     portrait: str | None = literal(None)
+    portrait_time: float | None = at_least(None, 0.0)
     speech: str | None = literal(None)
     output: str | None = literal(None)
     ethd: str = literal()

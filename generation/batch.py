@@ -31,7 +31,7 @@ class VideoCase:
     """Inputs, settings and output file of one video.
 
     Attributes:
-        portrait: Image file of the face to animate.
+        portrait: Image file of the face to animate, or a video of which a frame is animated.
         speech: Media file with the speech.
         output: Output file, ``.mp4``.
         emotion: Emotion source.
@@ -43,6 +43,7 @@ class VideoCase:
         overlap: Frames shared by adjacent windows; None for the training's, or a fifth of a window that is not the
             training's.
         paste_back: Whether the generated face is pasted back into the whole portrait.
+        portrait_time: Time of the frame of a video that is animated, seconds; None for the first one.
     """
 
     portrait: Path
@@ -56,6 +57,7 @@ class VideoCase:
     window: int | None = None
     overlap: int | None = None
     paste_back: bool = False
+    portrait_time: float | None = None
 
     def inputs(self) -> dict[str, Path]:
         """Returns the input files by their keys."""
@@ -72,6 +74,7 @@ class VideoCase:
         return {
             "emotion": {name: value for name, value in emotion.items() if value is not None},
             **{name: values[name] for name in (*CHOSEN, "steps", "seed", "window", "overlap", "paste_back")},
+            **({} if self.portrait_time is None else {"portrait_time": self.portrait_time}),
         }
 
 
@@ -128,7 +131,10 @@ def _case(values: Mapping[str, Any], where: str) -> VideoCase:
         output=Path(),
         emotion=emotion,
         extend=values["emotion.extend"],
-        **{name: values[name] for name in ("drive", "steps", "seed", "window", "overlap", "paste_back")},
+        **{
+            name: values[name]
+            for name in ("drive", "steps", "seed", "window", "overlap", "paste_back", "portrait_time")
+        },
     )
     output = Path(values["folder"] or "", values["output"] or "")
     if output.suffix.lower() in OTHER_ENDINGS:
@@ -149,6 +155,8 @@ def name_of(case: VideoCase) -> str:
         parts.append(f"x{emotion.strength:g}")
     if case.drive != "both":
         parts.append(case.drive)
+    if case.portrait_time:
+        parts.append(f"at{case.portrait_time:g}")
     if case.seed:
         parts.append(f"seed{case.seed}")
     name = "_".join(parts)
@@ -211,6 +219,7 @@ ROW_KEYS: dict[str, Any] = {
     "window": _integer,
     "overlap": _integer,
     "paste_back": _boolean,
+    "portrait_time": float,
     "emotion.label": str,
     "emotion.level": _integer,
     "emotion.text": str,

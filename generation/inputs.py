@@ -2,9 +2,34 @@
 
 from __future__ import annotations
 
-from generation.batch import VideoCase
-from media import MediaInfo, MediaLimits, PictureInfo, look_at, look_at_picture
+from collections.abc import Callable
+from pathlib import Path
 
+from generation.batch import VideoCase
+from media import MediaError, MediaInfo, MediaLimits, NotMedia, PictureInfo, look_at, look_at_picture, look_at_recording
+
+
+def _look_at_portrait(path: Path, *, limits: MediaLimits) -> MediaInfo | PictureInfo:
+    """Looks at a picture, or at a video of which a frame is used."""
+    try:
+        return look_at_picture(path, limits=limits)
+    except NotMedia as error:
+        no_picture = error
+    try:
+        found = look_at(path, limits=limits)
+    except NotMedia:
+        raise no_picture from None
+    if not found.width:
+        raise MediaError(f"{path}: is sound; expected a picture, or a video of which a frame is used")
+    return found
+
+
+_LOOKS: dict[str, Callable[..., MediaInfo | PictureInfo]] = {
+    "portrait": _look_at_portrait,
+    "speech": look_at_recording,
+    "emotion.image": look_at_picture,
+    "emotion.video": look_at,
+}
 INPUT_LIMITS = MediaLimits(seconds=3 * 3600.0)
 
 
@@ -23,6 +48,5 @@ def look_at_inputs(case: VideoCase, limits: MediaLimits = INPUT_LIMITS) -> dict[
     """
     found: dict[str, MediaInfo | PictureInfo] = {}
     for key, path in case.inputs().items():
-        look = look_at_picture if key in ("portrait", "emotion.image") else look_at
-        found[key] = look(path, limits=limits)
+        found[key] = _LOOKS[key](path, limits=limits)
     return found

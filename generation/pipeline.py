@@ -35,7 +35,7 @@ from lightning_modules.ethd.export import ExportedModel
 from lightning_modules.ethd.network import DrivingSignals
 from lightning_modules.ethd.sampler import OnProgress, Sampler, SamplingSettings, VideoProgress
 from lightning_modules.vaid.network import VAID
-from media import VideoWriter
+from media import MediaInfo, VideoWriter
 from preparation.encoders import Encoders
 from preparation.expression import ExpressionReader
 
@@ -163,12 +163,20 @@ class EmotiveTalkPipeline:
 
     def prepare(self, case: VideoCase) -> Prepared:
         """Reads the files of a case and computes its driving signals. Raises the errors of ``generate``."""
-        look_at_inputs(case)
+        found = look_at_inputs(case)
         sampling, notes = self.sampler.settings(case.seed, case.steps, case.window, case.overlap)
         portrait = read_portrait(
-            case.portrait, self.encoders.landmarks, self.encoders.motion, self.exported.info.frame_side, self.face
+            case.portrait,
+            self.encoders.landmarks,
+            self.encoders.motion,
+            self.exported.info.frame_side,
+            self.face,
+            case.portrait_time,
         )
-        speech = read_speech(case.speech)
+        found_speech = found["speech"]
+        speech = read_speech(
+            case.speech, length=found_speech.sound_duration if isinstance(found_speech, MediaInfo) else None
+        )
         source = EmotionSource(self.exported.table, self._text_emotion(case), self._faces)
         emotion = source.resolve(case.emotion, portrait.e_ref)
         # Shards store features in half precision, so the networks were trained on rounded features.
@@ -196,7 +204,13 @@ class EmotiveTalkPipeline:
         size = (side, side) if paste is None else paste.size
         record = self.record(prepared, size)
         with VideoWriter(
-            case.output, size=size, fps=FPS, sound=speech.sound, sound_rate=speech.rate, metadata=DISCLOSURE
+            case.output,
+            size=size,
+            fps=FPS,
+            sound=None if speech.copied else speech.sound,
+            sound_rate=speech.rate,
+            metadata=DISCLOSURE,
+            copied=speech.copied,
         ) as video:
             for done, frame in enumerate(self.sampler.decode(latents), 1):
                 video.write(frame if paste is None else paste(frame))
@@ -218,7 +232,13 @@ class EmotiveTalkPipeline:
             **prepared.fingerprint,
             "sampling": {**asdict(prepared.sampling), "training_steps": self.exported.step},
             "portrait": {"crop": list(portrait.crop), "boxes": portrait.boxes.tolist()},
-            "speech": {"samples": len(speech.samples), "rate_in_video": speech.rate},
+            "speech": {
+                "samples": len(speech.samples),
+                "rate_in_video": speech.rate,
+                "channels_in_video": len(speech.sound),
+                "codec_in_video": speech.codec,
+                "copied": speech.copied is not None,
+            },
             "encoders": {kind: asdict(identity) for kind, identity in identities.items()},
             "notes": list(prepared.notes),
             "environment": environment(self.device, self.sampler.dtype),

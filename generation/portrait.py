@@ -14,14 +14,17 @@ from torch import Tensor
 
 from configs.preparation import FaceConfig
 from datamodules.schema import PORTRAIT_SIZE
-from encoders.landmarks.boxes import face_boxes
+from encoders.landmarks.boxes import face_boxes, face_extents
 from encoders.protocols import LandmarkDetector, MotionEncoder
 from generation.errors import GenerationError
-from media import read_picture
-from preparation.clip_source import Rejected
+from media import FrameReader, NotMedia, read_picture
+from preparation.clip_source import Reason, Rejected
 from preparation.speaker_crop import crop_frames, locate_face
+from runtime.errors import UserError
 
 MIN_SIZE = 64  # pixels
+ENLARGED = (2, 5)  # parts of a picture's longer side in which a small face is looked for
+SMALLEST_PART = 256  # pixels; in smaller ones a detector misses nothing
 FEATHER = 0.08  # share of the crop's side over which the crop is blended into the image
 
 
@@ -49,22 +52,28 @@ class PreparedPortrait:
 
 
 def read_portrait(
-    path: Path, detector: LandmarkDetector, motion: MotionEncoder, frame_size: int, face: FaceConfig
+    path: Path,
+    detector: LandmarkDetector,
+    motion: MotionEncoder,
+    frame_size: int,
+    face: FaceConfig,
+    time: float | None = None,
 ) -> PreparedPortrait:
     """Reads an image and finds its face. Of several faces the largest is taken and a note is added.
 
     Args:
-        path: Image file (PNG, JPEG, WebP, ...); rotated by its EXIF orientation, transparency becomes white.
+        path: Image file (PNG, JPEG, WebP, ...), rotated by its EXIF orientation, white where transparent; or a video.
         detector: Face detector; the sidecar detector reads ``face.csv`` for ``face.png``.
         motion: Motion encoder that extracts the expression.
         frame_size: Side S of the network's frames.
         face: Crop and limits of faces, as in preparation.
+        time: Time of a video's frame, seconds; None for the first one.
 
     Raises:
-        UserError: If the file is missing or not an image.
+        UserError: If the file is missing or neither an image nor a video, or a video ends before ``time``.
         GenerationError: If the image has a side under 64 pixels, or the face is missing, too small or cut off.
     """
-    picture = read_picture(path)
+    picture, notes = _picture(path, time)
     height, width = picture.shape[:2]
     if min(height, width) < MIN_SIZE:
         raise GenerationError(
@@ -72,10 +81,15 @@ def read_portrait(
             f"picture (the video has {frame_size}x{frame_size})"
         )
     try:
-        track, crop, several = locate_face(detector, [picture], path, replace(face, max_several=1.0), frame_size)
+        one = replace(face, max_several=1.0)
+        track, crop, several = locate_face(detector, [picture], path, one, frame_size, time or 0.0)
     except Rejected as rejected:
         # Preparation's name of the key, replaced by the name it has here.
         detail = rejected.detail.replace("encoders.landmarks.name=", "landmarks=")
+        if rejected.reason == Reason.NO_FACE:
+            detail = _far_away(detector, picture) or detail
+        elif rejected.reason == Reason.FACE_TOO_SMALL:
+            detail += "; choose a larger picture of the face"
         raise GenerationError(f"portrait={path}: {detail}") from rejected
     # Copy: Pillow's arrays are read-only, and torch warns about that.
     frame, x_ref = (next(crop_frames([picture], crop, side)).copy() for side in (frame_size, PORTRAIT_SIZE))
@@ -92,7 +106,6 @@ def read_portrait(
             f"portrait={path}: its expression latent holds NaN or infinite values; choose a portrait that shows the "
             "whole face"
         )
-    notes = []
     if several:
         notes.append(f"portrait={path}: shows several faces; the largest is used")
     if side < frame_size // 2:
@@ -106,6 +119,66 @@ def read_portrait(
         e_ref=expression[0],
         notes=tuple(notes),
     )
+
+
+def _picture(path: Path, time: float | None) -> tuple[np.ndarray, list[str]]:
+    """Reads a picture, or the frame of a video; returns (H, W, 3) uint8 and notes.
+
+    Raises:
+        GenerationError: If a time is given for a picture.
+        MediaError: If the file cannot be read.
+    """
+    try:
+        picture = read_picture(path)
+    except NotMedia as error:
+        no_picture = error
+    else:
+        if time is not None:
+            raise GenerationError(
+                f"portrait_time={time:g}: {path} is a picture; leave portrait_time out, or give a video"
+            )
+        return picture, []
+    try:
+        picture = next(iter(FrameReader(path, start=time or 0.0)))
+    except NotMedia:
+        raise no_picture from None
+    if time is not None:
+        return picture, []
+    return picture, [f"portrait={path}: is a video; its first frame is used (portrait_time= chooses another one)"]
+
+
+def _far_away(detector: LandmarkDetector, picture: np.ndarray) -> str:
+    """Looks for faces in parts of a picture in which none was found; a detector misses small ones.
+
+    Args:
+        detector: Landmark detector; one that reads files finds nothing here.
+        picture: (H, W, 3) uint8.
+
+    Returns:
+        What is wrong with the picture, if there is a face in a part of it; otherwise an empty text.
+    """
+    height, width = picture.shape[:2]
+    for parts in ENLARGED:
+        side = max(height, width) // parts
+        if side < SMALLEST_PART:
+            break
+        for top in range(0, max(1, height - side // 2), max(1, side // 2)):
+            for left in range(0, max(1, width - side // 2), max(1, side // 2)):
+                tile = np.ascontiguousarray(picture[top : top + side, left : left + side])
+                if min(tile.shape[:2]) < MIN_SIZE:
+                    continue
+                try:
+                    faces = detector.detect(tile)
+                except UserError:
+                    return ""
+                if faces:
+                    x0, y0, x1, y1 = face_extents(faces[0].landmarks[None], detector.scheme)[0]
+                    return (
+                        f"the face is too small in the picture: {y1 - y0:.0f} of {height} pixels high, around "
+                        f"({left + (x0 + x1) / 2:.0f}, {top + (y0 + y1) / 2:.0f}); cut the picture out around it, and "
+                        "choose one in which the face is large"
+                    )
+    return ""
 
 
 class PasteBack:

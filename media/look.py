@@ -24,7 +24,7 @@ from typing import Any
 from media.limits import LIMITS, RECORDINGS, MediaLimits
 from media.pictures import PictureInfo
 from media.probe import MediaInfo
-from media.source import MediaError, NoSound, identify
+from media.source import MediaError, NoSound, NotMedia, identify
 from runtime.platforms import end_group
 from runtime.stopping import checkpoint
 
@@ -35,6 +35,9 @@ _KEPT = 8  # servers that wait for the next look
 _GRACE = 1.0  # seconds that a look may exceed its limit before the server is killed as well
 # One thread and one heap, since the address space is limited.
 _SMALL = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
+
+
+_ERRORS = {"NoSound": NoSound, "NotMedia": NotMedia}
 
 
 class LookLimit(MediaError):
@@ -53,6 +56,11 @@ def look_at(path: str | Path, *, limits: MediaLimits = LIMITS) -> MediaInfo:
         LookLimit: If looking takes more memory or time than its limits, or crashes.
     """
     return MediaInfo(**_look("media", [identify(path)[0]], limits))
+
+
+def look_at_recording(path: str | Path, *, limits: MediaLimits = LIMITS) -> MediaInfo:
+    """Reads the properties of a file's sound as ``probe_recording`` does, in a child process; errors of ``look_at``."""
+    return MediaInfo(**_look("recording", [identify(path)[0]], limits))
 
 
 def look_at_picture(path: str | Path, *, limits: MediaLimits = LIMITS) -> PictureInfo:
@@ -212,5 +220,5 @@ def _checked(path: Path, limits: MediaLimits, answer: dict[str, Any]) -> dict[st
     if "died" in answer:
         raise LookLimit(f"{path}: reading it ends the process ({answer['died']}); it is damaged: re-encode it")
     if "error" in answer:
-        raise (NoSound if answer["error"] == "NoSound" else MediaError)(answer["message"])
+        raise _ERRORS.get(answer["error"], MediaError)(answer["message"])
     return dict(answer["found"])

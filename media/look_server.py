@@ -1,8 +1,8 @@
 """The process behind ``media.look``: reads requests from its input, looks at files in a fork, writes answers.
 
-A request is a line of JSON with kind (media, picture, headers or members), paths (hexadecimal bytes), members and
-limits. An answer is a line of JSON with the properties found, an error, or the way in which the process that looked has
-died. The server ends when its input does, so it does not outlive the process that started it.
+A request is a line of JSON with kind (media, recording, picture, headers or members), paths (hexadecimal bytes),
+members and limits. An answer is a line of JSON with the properties found, an error, or the way in which the process
+that looked has died. The server ends when its input does, so it does not outlive the process that started it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 from media.limits import MediaLimits
 from media.pictures import probe_picture
 from media.probe import header_duration, probe, probe_member
+from media.recording import probe_recording
 from media.source import MediaError
 from runtime.platforms import can_fork, limit_memory, limit_time
 
@@ -66,7 +67,9 @@ def _found(kind: str, paths: list[Path], members: list[tuple[str, int, int]], li
     if kind == "members":
         _look_at_members(paths[0], members, limits)
         return {}
-    return asdict(probe_picture(paths[0], limits) if kind == "picture" else probe(paths[0], limits))
+    if kind == "picture":
+        return asdict(probe_picture(paths[0], limits))
+    return asdict(probe_recording(paths[0], limits) if kind == "recording" else probe(paths[0], limits))
 
 
 def _look_at_members(path: Path, members: list[tuple[str, int, int]], limits: MediaLimits) -> None:

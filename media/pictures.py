@@ -12,10 +12,12 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from media.limits import LIMITS, MediaLimits
-from media.source import MediaError, identify
+from media.source import MediaError, NotMedia, identify
 
 # Pillow's names; JPEG includes MPO. Its other formats are not needed, and one of them, EPS, runs a program.
 PICTURE_FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "BMP", "GIF", "TIFF", "PPM")
+# Major brands of HEIC, the photos of phones. Pillow reads them with the plugin of pillow-heif.
+_HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs")
 _STRIP = 256  # rows converted at a time, so that a large picture is in memory only once more
 
 # Pillow warns from 89 megapixels on; the limit below is lower and is an error.
@@ -41,14 +43,16 @@ def read_picture(path: str | Path, limits: MediaLimits = LIMITS) -> np.ndarray:
     """Reads a picture, applies its EXIF orientation and puts transparent parts on white.
 
     Args:
-        path: PNG, JPEG, WebP, AVIF, BMP, GIF, TIFF or PPM file; the content decides, not the name.
+        path: PNG, JPEG, WebP, AVIF, BMP, GIF, TIFF or PPM file, or HEIC with pillow-heif; the content decides, not the
+            name.
         limits: Limits on its bytes and pixels.
 
     Returns:
         (H, W, 3) uint8 RGB.
 
     Raises:
-        MediaError: If the file is missing, is not such a picture, is damaged, or exceeds a limit.
+        NotMedia: If the file is not such a picture.
+        MediaError: If it is missing, damaged, or exceeds a limit.
     """
     with opened_picture(path, limits) as image:
         return _rgb(image)
@@ -72,9 +76,10 @@ def opened_picture(path: str | Path, limits: MediaLimits = LIMITS) -> Iterator[I
     path, size, _ = identify(path, "a picture")
     if size > limits.picture_bytes:
         raise MediaError(f"{path}: has {size} bytes, a picture may have {limits.picture_bytes}; make it smaller")
+    formats = (*PICTURE_FORMATS, *_heic(path))
     Image.init()  # otherwise a format that this build of Pillow lacks is an error
     try:
-        with Image.open(path, formats=[name for name in PICTURE_FORMATS if name in Image.OPEN]) as image:
+        with Image.open(path, formats=[name for name in formats if name in Image.OPEN]) as image:
             if image.width * image.height > limits.pixels:
                 raise MediaError(
                     f"{path}: has {image.width}x{image.height} pixels, more than {limits.pixels / 1e6:.0f} megapixels; "
@@ -82,7 +87,9 @@ def opened_picture(path: str | Path, limits: MediaLimits = LIMITS) -> Iterator[I
                 )
             yield image
     except UnidentifiedImageError:
-        raise MediaError(f"{path}: is not a picture; expected PNG, JPEG or WebP") from None
+        if "HEIF" in formats:
+            raise MediaError(f"{path}: is a HEIC picture that is damaged; fetch or copy it again") from None
+        raise NotMedia(f"{path}: is not a picture; expected PNG, JPEG or WebP") from None
     except Image.DecompressionBombError:
         raise MediaError(f"{path}: has more than {limits.pixels / 1e6:.0f} megapixels; make it smaller") from None
     except MediaError:
@@ -92,6 +99,26 @@ def opened_picture(path: str | Path, limits: MediaLimits = LIMITS) -> Iterator[I
         raise MediaError(f"{path}: cannot be read as a picture ({error}); fetch or copy it again") from error
     except MemoryError as error:
         raise MediaError(f"{path}: needs more memory than there is to be read; make it smaller") from error
+
+
+def _heic(path: Path) -> tuple[str, ...]:
+    """Pillow's name of HEIC if a file is one.
+
+    Raises:
+        MediaError: If it is one, and pillow-heif is not installed.
+    """
+    with path.open("rb") as file:
+        head = file.read(12)
+    if head[4:8] != b"ftyp" or head[8:] not in _HEIC:
+        return ()
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        raise MediaError(
+            f"{path}: is a HEIC picture, which needs pillow-heif (pip install '.[heic]'); or save it as JPEG"
+        ) from None
+    register_heif_opener(thumbnails=False)
+    return ("HEIF",)
 
 
 def _rgb(image: Image.Image) -> np.ndarray:

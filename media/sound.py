@@ -10,11 +10,12 @@ import av
 import numpy as np
 
 from media.limits import LIMITS
-from media.source import MediaError, NoSound, audio_stream, decoder_options, opened, seconds
+from media.mixing import cancelled
+from media.source import CancelledSound, MediaError, NoSound, audio_stream, decoder_options, opened, seconds
 from media.timeline import read_timeline
 
 _SLACK = Fraction(1, 10)  # seconds by which decoded sound may be shorter than its packets
-_JITTER = 0.02  # seconds; smaller differences of timestamps are no gaps or overlaps
+JITTER = 0.02  # seconds; smaller differences of timestamps are no gaps or overlaps
 
 
 def read_sound(path: str | Path, *, start: float = 0.0, end: float | None = None, rate: int = 16_000) -> np.ndarray:
@@ -36,7 +37,8 @@ def read_sound(path: str | Path, *, start: float = 0.0, end: float | None = None
 
     Raises:
         NoSound: when the file has no sound track.
-        MediaError: when the sound is damaged, or ends before ``start``.
+        MediaError: when the sound is damaged, is that of several files joined to one, or ends before ``start``.
+        CancelledSound: when the mean is silent because a channel is inverted.
         ValueError: when ``start`` is negative or not before ``end``.
     """
     if start < 0 or (end is not None and end <= start):
@@ -85,6 +87,7 @@ def _decode(path: Path, start: Fraction, stop: Fraction) -> tuple[np.ndarray, in
     """
     room: np.ndarray | None = None
     rate = expected = reached = 0
+    energies: dict[int, np.ndarray] = {}  # number of channels -> their energies, then that of their mean
     errors: list[str] = []
     for frame, gapless in _frames(path, start, stop, errors):
         if room is None:
@@ -99,15 +102,19 @@ def _decode(path: Path, start: Fraction, stop: Fraction) -> tuple[np.ndarray, in
         if frame.sample_rate != rate:
             raise MediaError(f"{path}: its sample rate changes from {rate} to {frame.sample_rate}; re-encode it")
         place = _position(frame, start, rate) if frame.pts is not None else expected
-        if abs(place - expected) <= _JITTER * rate:
+        if abs(place - expected) <= JITTER * rate:
             place = expected
         elif gapless and place > max(expected, rate):
             errors.append(f"a part is missing at {float(Fraction(place, rate) - 1 + start):.2f} s")
         if place + frame.samples <= 0:  # before the span: decoded, since codecs have memory, and not converted
             expected = place + frame.samples
             continue
-        mono = _mono(frame)
+        channels = planes(frame)
+        mono = channels.mean(0, dtype=np.float32)
         expected = place + len(mono)
+        if len(channels) > 1 and expected > rate:  # inside of the span
+            energies.setdefault(len(channels), np.zeros(len(channels) + 1))
+            energies[len(channels)] += [*np.einsum("cs,cs->c", channels, channels), mono @ mono]
         mono = mono[max(0, -place) :]
         place = max(0, place)
         mono = mono[: max(0, len(room) - place)]
@@ -125,6 +132,12 @@ def _decode(path: Path, start: Fraction, stop: Fraction) -> tuple[np.ndarray, in
         )
     if not np.isfinite(room).all():
         raise MediaError(f"{path}: its sound holds values that are not numbers; export it again")
+    for found in energies.values():
+        if cancelled(found[-1], found[:-1]):
+            raise CancelledSound(
+                f"{path}: its channels cancel each other, so that their mean is silent (one is inverted); invert that "
+                "channel, or keep one channel alone"
+            )
     return room, rate, got
 
 
@@ -156,8 +169,9 @@ def _frames(path: Path, start: Fraction, stop: Fraction, errors: list[str]) -> I
             errors.append(str(error.strerror or error))
 
 
-def _mono(frame: av.AudioFrame) -> np.ndarray:
-    """(S,) float32: the mean of the channels of one decoded frame."""
+def planes(frame: av.AudioFrame) -> np.ndarray:
+    """(C, S) float32: the channels of one decoded frame."""
     converter = av.AudioResampler(format="fltp", layout=frame.layout, rate=frame.sample_rate)
-    planes = [piece.to_ndarray() for piece in (*converter.resample(frame), *converter.resample(None))]
-    return np.concatenate(planes, axis=1).mean(0, dtype=np.float32)
+    return np.concatenate(
+        [piece.to_ndarray() for piece in (*converter.resample(frame), *converter.resample(None))], axis=1
+    )

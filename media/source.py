@@ -25,6 +25,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from media.limits import LIMITS, MediaLimits
+from media.parts import Part, PartFile
 from runtime.errors import UserError
 
 # Endings that make a file of a folder a video; its format is then decided by its content.
@@ -59,6 +60,14 @@ class MediaError(UserError):
 
 class NoSound(MediaError):
     """A file without a sound track."""
+
+
+class NotMedia(MediaError):
+    """A file that is none of the formats that are read."""
+
+
+class CancelledSound(MediaError):
+    """Sound whose channels cancel each other, so that their mean is silent."""
 
 
 def identify(path: str | Path, expected: str = "a video or sound file") -> tuple[Path, int, int]:
@@ -118,7 +127,7 @@ def opened(path: Path, limits: MediaLimits = LIMITS) -> Iterator[InputContainer]
     try:
         container = _open(str(path), limits, {"format_whitelist": ",".join(CONTAINERS), "protocol_whitelist": "file"})
     except av.FFmpegError as error:
-        raise MediaError(f"{path}: {_refusal(path, error)}") from error
+        raise NotMedia(f"{path}: {_refusal(path, error)}") from error
     with container:
         _check(container, str(path), limits)
         yield container
@@ -144,6 +153,29 @@ def opened_bytes(data: bytes, name: str, kind: str, limits: MediaLimits = LIMITS
     with container:
         _check(container, name, limits)
         yield container
+
+
+@contextmanager
+def opened_part(path: Path, part: Part, kind: str, limits: MediaLimits = LIMITS) -> Iterator[InputContainer]:
+    """Opens a part of a joined file with PyAV, for reading.
+
+    Args:
+        path: Absolute path of the whole file, from ``identify``.
+        part: Part, from ``parts_of``.
+        kind: FFmpeg's name of the only demuxer that is tried, that of the whole file.
+        limits: Limits on tracks, pictures and sound.
+
+    Raises:
+        MediaError: when it cannot be opened, or exceeds a limit.
+    """
+    with PartFile(path, part) as file:
+        try:
+            container = _open(file, limits, {"protocol_whitelist": "none"}, kind.partition(",")[0])
+        except av.FFmpegError as error:
+            raise MediaError(f"{path}: its part at byte {part.start} is damaged ({_reason(error)})") from error
+        with container:
+            _check(container, str(path), limits)
+            yield container
 
 
 def decoder_options(limits: MediaLimits = LIMITS, **options: str) -> dict[str, str]:
@@ -203,7 +235,7 @@ def _is_cover(stream: VideoStream) -> bool:
 
 
 def _open(
-    file: str | io.BytesIO, limits: MediaLimits, lists: dict[str, str], kind: str | None = None
+    file: str | io.BytesIO | PartFile, limits: MediaLimits, lists: dict[str, str], kind: str | None = None
 ) -> InputContainer:
     """The only call of FFmpeg for reading. Texts in a file need not be UTF-8."""
     return av.open(

@@ -22,6 +22,7 @@ from av.video.stream import VideoStream
 
 from media.display import WIDEST, shown_size
 from media.limits import LIMITS, MediaLimits
+from media.parts import parts_of
 from media.source import MediaError, audio_stream, decoder_options, identify, opened, seconds, video_stream
 
 _BETWEEN = 1 << 18  # packets between two comparisons of the timestamps with the limits
@@ -30,6 +31,9 @@ _PARTS = {"video": "pictures", "audio": "packets of sound"}
 _HOLE = bytes(64)
 _DENSE = ("h264", "hevc", "vp8", "vp9", "av1")
 _SLACK = Fraction(1, 2)  # seconds a track may end before the header's duration
+_BACK = Fraction(1, 50)  # seconds by which the times of sound go back at most; players ignore as much
+# Of these, FFmpeg reads the first of several joined files. Of others it reads all: their times go back, or go on.
+_FIRST_ONLY = ("wav", "w64", "aiff", "caf", "flac", "tta", "voc", "mov", "flv", "mxf", "asf")
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,13 @@ def _read_timeline(path: Path, size: int, modified: int, limits: MediaLimits) ->
             raise MediaError(
                 f"{path}: holds no picture and no sound ({scan.damage or 'empty tracks'}); fetch or copy it again"
             )
+        kind = container.format.name.partition(",")[0]
+        if sounds is not None and not scan.joined and kind in _FIRST_ONLY and (count := len(parts_of(path, kind))) > 1:
+            scan.joined = f"holds {count} files"
+        if scan.joined:
+            raise MediaError(
+                f"{path}: {scan.joined} joined to one; only a part would be read: re-encode it to one file"
+            )
         damage = scan.missing() or scan.damage
         if damage:
             raise MediaError(f"{path}: damaged or cut short: {damage}; fetch or copy it again")
@@ -175,6 +186,7 @@ class _Scan:
     Attributes:
         damage: Description of the first damaged packet, or None.
         exceeded: Description of the first limit that the packets exceed, or None; the pass ends there.
+        joined: Description of sound whose times go back, or None.
         shown: Stream index -> the packets that are not hidden by an edit list.
         counts: Stream index -> number of packets, hidden ones included.
         first_audible: Stream index -> time of the first sample after the encoder's priming, seconds.
@@ -186,6 +198,7 @@ class _Scan:
         self.limits = limits
         self.damage: str | None = None
         self.exceeded: str | None = None
+        self.joined: str | None = None
         self.shown: dict[int, _Packets] = {}
         self.counts: Counter[int] = Counter()
         self.first_audible: dict[int, Fraction] = {}
@@ -219,7 +232,7 @@ class _Scan:
             self.guessed.add(stream.index)
         self.counts[stream.index] += 1
         # Decoders of these codecs accept zeros that a broken download left; an intact packet has no such run.
-        hole = stream.codec_context.name in _DENSE and _HOLE in bytes(packet)
+        hole = stream.codec_context.name in _DENSE and _has_hole(bytes(packet), _has_start_codes(stream))
         if packet.is_corrupt or hole:
             at = f"{float(seconds(time, stream.time_base)):.2f} s"
             self.damage = self.damage or f"{'a hole of zero bytes' if hole else 'damaged data'} at {at}"
@@ -227,7 +240,13 @@ class _Scan:
         if stream.type == "audio" and priming:
             self._find_first_sample(packet)
         if not packet.is_discard:
-            self.shown.setdefault(stream.index, _Packets()).add(packet, time)
+            shown = self.shown.setdefault(stream.index, _Packets())
+            if stream.type == "audio" and shown.times and not self.joined:
+                back = seconds(shown.times[-1] - time, stream.time_base)
+                if back > _BACK:
+                    last = float(seconds(shown.times[-1], stream.time_base))
+                    self.joined = f"its sound goes back by {float(back):.2f} s at {last:.2f} s: it is several files"
+            shown.add(packet, time)
 
     def _beyond(self, index: int) -> str | None:
         """Description of the limit that a track's timestamps exceed, or None."""
@@ -306,3 +325,21 @@ def _nominal_gap(stream: VideoStream) -> int:
     """Duration of one picture by the header, ticks."""
     rate = stream.average_rate or stream.base_rate or 25
     return max(1, round(1 / (rate * seconds(1, stream.time_base))))
+
+
+def _has_start_codes(stream: VideoStream) -> bool:
+    """Whether start codes separate the units of H.264 and HEVC (MPEG-TS, AVI), not lengths (MP4, Matroska)."""
+    return stream.codec_context.name in ("h264", "hevc") and not (stream.codec_context.extradata or b"").startswith(
+        b"\1"
+    )
+
+
+def _has_hole(data: bytes, start_codes: bool) -> bool:
+    """Whether a packet has a run of zeros that no encoder writes. Zeros before a start code or the end are padding."""
+    place = data.find(_HOLE)
+    while place >= 0:
+        end = len(data) - len(data[place:].lstrip(b"\0"))
+        if not start_codes or (end < len(data) and data[end] != 1):
+            return True
+        place = data.find(_HOLE, end)
+    return False

@@ -1,4 +1,4 @@
-"""Writing MP4: H.264 pictures and AAC sound, streamed, the same bytes for the same input."""
+"""Writing MP4: H.264 pictures and sound (AAC, or copied), streamed, the same bytes for the same input."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ from typing import Self
 import av
 import numpy as np
 
-from media.source import MediaError
+from media.source import MediaError, audio_stream, opened
+from media.timeline import read_timeline
 from runtime.files import partial_of, take_name
 
 _THREADS = 1  # x264's bytes depend on the number of threads; several writers run in parallel instead
 # x264's macroblock tree reads uninitialised memory: of a thousand equal clips some had other bytes.
 _REPEATABLE = "mbtree=0"
-_AUDIO_BITS = 64_000  # per second
+_AUDIO_BITS = 64_000  # per second and channel
+LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1"}  # channels that players take
 AAC_RATES = (7350, 8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
 
 
@@ -34,10 +36,13 @@ class VideoWriter:
         path: Output file; an existing one is replaced.
         size: (width, height) in pixels, both even.
         fps: Frames per second.
-        sound: (S,) float32 mono in [-1, 1], or None for no sound track.
+        sound: (S,) float32 mono, or (C, S) with 1, 2 or 6 (5.1) channels, or None for no sound track. Full scale is 1;
+            peaks above it are kept.
         sound_rate: Samples per second of the sound.
         crf: x264's constant quality, 0 (lossless) to 51; 18 looks like the source.
         metadata: Names and texts to store in the file.
+        copied: Media file whose sound is copied without decoding it, from its first audible sample to the end of the
+            pictures, in place of ``sound``. Its codec must be one that MP4 takes.
 
     Raises:
         MediaError: when the folder cannot be written, the disk is full, or no frame was written.
@@ -54,10 +59,11 @@ class VideoWriter:
         sound_rate: int = 16_000,
         crf: int = 18,
         metadata: Mapping[str, str] | None = None,
+        copied: Path | None = None,
     ) -> None:
         self.path = Path(os.path.abspath(path))
         self._partial = partial_of(self.path)
-        self._settings = (size, fps, sound, sound_rate, crf, metadata)
+        self._settings = (size, fps, sound, sound_rate, crf, metadata, copied)
         _check_settings(*self._settings[:4])
         self._muxer: _Muxer | None = None
 
@@ -158,8 +164,11 @@ def _check_settings(size: tuple[int, int], fps: float, sound: np.ndarray | None,
         raise ValueError(f"expected fps > 0, found {fps}")
     if sound is None:
         return
-    if sound.ndim != 1 or sound.dtype != np.float32:
-        raise ValueError(f"expected sound of shape (S,) float32, found {sound.shape} {sound.dtype}")
+    if sound.ndim not in (1, 2) or sound.dtype != np.float32 or (sound.ndim == 2 and len(sound) not in LAYOUTS):
+        raise ValueError(
+            f"expected sound of shape (S,), or (C, S) with {', '.join(map(str, LAYOUTS))} channels, float32; found "
+            f"{sound.shape} {sound.dtype}"
+        )
     if not np.isfinite(sound).all():
         raise ValueError("the sound holds values that are not numbers")
     if sound_rate not in AAC_RATES:
@@ -178,10 +187,12 @@ class _Muxer:
         sound_rate: int,
         crf: int,
         metadata: Mapping[str, str] | None,
+        copied: Path | None = None,
     ) -> None:
         self.size = size
         self.rate = Fraction(fps).limit_denominator(100_000)
-        self.sound, self.sound_rate = sound, sound_rate
+        self.sound = sound[None] if sound is not None and sound.ndim == 1 else sound
+        self.sound_rate = sound_rate
         self.frames = self.samples = 0
         self.container = av.open(
             file,
@@ -197,9 +208,13 @@ class _Muxer:
         self.video.codec_context.thread_count = _THREADS
         self.video.options = {"crf": str(crf), "flags": "+bitexact", "x264-params": _REPEATABLE}
         self.audio = None
-        if sound is not None:
-            self.audio = self.container.add_stream("aac", rate=sound_rate, layout="mono")
-            self.audio.bit_rate = _AUDIO_BITS
+        self.copy: _Copy | None = None
+        if copied is not None:
+            self.copy = _Copy(copied, self.container)
+        elif self.sound is not None:
+            layout = LAYOUTS[len(self.sound)]
+            self.audio = self.container.add_stream("aac", rate=sound_rate, layout=layout)
+            self.audio.bit_rate = _AUDIO_BITS * len(self.sound)
             self.audio.options = {"flags": "+bitexact"}
 
     def write(self, frame: np.ndarray) -> None:
@@ -214,13 +229,17 @@ class _Muxer:
         self._write_sound()
 
     def _write_sound(self) -> None:
-        """Encodes the sound up to the end of the pictures so far, silence where there is none."""
+        """Writes the sound up to the end of the pictures so far, silence where there is none."""
+        if self.copy is not None:
+            self.copy.write(Fraction(self.frames) / self.rate)
         if self.sound is None or self.audio is None:
             return
         until = round(self.frames * self.sound_rate / self.rate)
-        samples = self.sound[self.samples : until].clip(-1, 1)
-        samples = np.pad(samples, (0, until - self.samples - len(samples)))
-        block = av.AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")
+        samples = self.sound[:, self.samples : until]
+        samples = np.pad(samples, ((0, 0), (0, until - self.samples - samples.shape[1])))
+        block = av.AudioFrame.from_ndarray(
+            np.ascontiguousarray(samples), format="fltp", layout=LAYOUTS[len(self.sound)]
+        )
         block.sample_rate, block.pts, block.time_base = self.sound_rate, self.samples, Fraction(1, self.sound_rate)
         self.samples = until
         self.container.mux(self.audio.encode(block))
@@ -233,8 +252,51 @@ class _Muxer:
         if self.audio is not None:
             self.container.mux(self.audio.encode())
         self.container.close()
+        if self.copy is not None:
+            self.copy.close()
 
     def abandon(self) -> None:
         """Closes the file after a failure."""
         with contextlib.suppress(Exception):
             self.container.close()
+        if self.copy is not None:
+            self.copy.close()
+
+
+class _Copy:
+    """Copies the packets of a file's sound into a container.
+
+    Args:
+        path: Media file, readable as a whole.
+        target: Container that is written.
+    """
+
+    def __init__(self, path: Path, target: av.container.OutputContainer) -> None:
+        self._stack = contextlib.ExitStack()
+        timeline = read_timeline(path)
+        source = self._stack.enter_context(opened(timeline.path))
+        stream = audio_stream(source, timeline.path)
+        assert timeline.sounds is not None
+        self._target, self._packets = target, source.demux(stream)
+        self._base = stream.time_base or Fraction(1, stream.rate)
+        self._start = round(timeline.sounds.start / self._base)
+        self._stream = target.add_stream_from_template(stream)
+        self._next: av.Packet | None = None
+
+    def write(self, until: Fraction) -> None:
+        """Copies the packets that start before ``until`` seconds."""
+        while (packet := self._next or next(self._packets, None)) is not None:
+            self._next = packet
+            if not packet.size or packet.pts is None:
+                self._next = None
+                continue
+            if (packet.pts - self._start) * self._base >= until:
+                return
+            packet.pts = packet.dts = packet.pts - self._start
+            packet.stream = self._stream
+            self._next = None
+            self._target.mux(packet)
+
+    def close(self) -> None:
+        """Closes the source."""
+        self._stack.close()

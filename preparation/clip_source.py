@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from media import MediaError, NoSound
+from media import CancelledSound, MediaError, NoSound
 from runtime.errors import UserError
 
 
@@ -22,6 +22,7 @@ class Reason(StrEnum):
     TOO_SHORT = "too_short"
     NO_AUDIO = "no_audio"
     SILENT = "silent"
+    CANCELLED_SOUND = "cancelled_sound"
     AV_MISMATCH = "av_mismatch"
     DECODE_ERROR = "decode_error"
     UNREADABLE = "unreadable"
@@ -48,6 +49,7 @@ EXPLANATIONS: dict[Reason, str] = {
     Reason.TOO_SHORT: "fewer frames than min_frames",
     Reason.NO_AUDIO: "no sound track, and no separate sound file",
     Reason.SILENT: "the sound track is silent",
+    Reason.CANCELLED_SOUND: "the channels of the sound cancel each other: one is inverted",
     Reason.AV_MISMATCH: "the lengths of sound and picture differ by more than audio.max_mismatch",
     Reason.DECODE_ERROR: "the file is damaged or is not a video",
     Reason.UNREADABLE: "the file or its folder could not be read",
@@ -200,6 +202,8 @@ def media_problem(clip: ClipSource, error: MediaError) -> Rejected:
     """
     if isinstance(error, NoSound):
         reason = Reason.NO_AUDIO
+    elif isinstance(error, CancelledSound):
+        reason = Reason.CANCELLED_SOUND
     else:
         reason = Reason.UNREADABLE if isinstance(error.__cause__, PermissionError) else Reason.DECODE_ERROR
     file = clip.audio if clip.audio and clip.audio.name in str(error) else clip.path

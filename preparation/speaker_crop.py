@@ -87,7 +87,12 @@ def follow_face(tracking: Tracking, scheme: LandmarkScheme, config: FaceConfig, 
 
 
 def locate_face(
-    detector: LandmarkDetector, frames: Iterable[np.ndarray], path: Path, config: FaceConfig, frame_size: int
+    detector: LandmarkDetector,
+    frames: Iterable[np.ndarray],
+    path: Path,
+    config: FaceConfig,
+    frame_size: int,
+    start: float = 0.0,
 ) -> tuple[FaceTrack, tuple[int, int, int], float]:
     """Tracks the face of a picture or video and chooses the crop that preparation would store.
 
@@ -97,6 +102,7 @@ def locate_face(
         path: File that the frames come from.
         config: Limits on the face.
         frame_size: Side of the resized crop, pixels.
+        start: Time of the first frame in the file, seconds.
 
     Returns:
         The track in pixels of the picture; left, top and side of the crop; and the share of frames with several faces.
@@ -104,7 +110,7 @@ def locate_face(
     Raises:
         Rejected: For the reasons of ``find_face``, ``follow_face`` and ``square_crop``.
     """
-    tracking = find_face(detector, frames, path)
+    tracking = find_face(detector, frames, path, start)
     track = follow_face(tracking, detector.scheme, config, frame_size)
     return track, square_crop(track, tracking.size, config.scale), tracking.several
 

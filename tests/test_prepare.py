@@ -182,12 +182,13 @@ def spawned(parent: int) -> list[psutil.Process]:
 
 
 def remux(video: Path, sound: np.ndarray, path: Path) -> None:
-    """Writes a video's pictures with another sound of any length."""
+    """Writes a video's pictures with another sound of any length, (S,) or (2, S)."""
     with av.open(str(video)) as source, av.open(str(path), "w") as target:
         pictures = target.add_stream_from_template(source.streams.video[0])
-        voice = target.add_stream("aac", rate=16000, layout="mono")
+        sides = np.atleast_2d(sound)
+        voice = target.add_stream("aac", rate=16000, layout="mono" if len(sides) == 1 else "stereo")
         copy_packets(source.demux(video=0), target, pictures)
-        for piece in (sound_frame(sound[None], 16000), None):
+        for piece in (sound_frame(sides, 16000), None):
             target.mux(voice.encode(piece))
 
 
@@ -235,6 +236,7 @@ def test_bad_clips_are_rejected_with_reasons_and_others_kept(raw, tmp_path):
     place("good clip (1)")
     place("no track", None)
     place("silence", sound * 0)
+    place("inverted", np.stack([sound, -sound]))
     place("half the sound", sound[:9000])
     cut = place("cut short")
     cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
@@ -257,6 +259,7 @@ def test_bad_clips_are_rejected_with_reasons_and_others_kept(raw, tmp_path):
     done = prepare(dataset="folder", preset="tiny", source=source, output=output, workers=1)
     assert {name.removesuffix(".mp4"): clip["reason"] for name, clip in report(output).items()} == {
         "good clip (1)": None, "no track": "no_audio", "silence": "silent", "half the sound": "av_mismatch",
+        "inverted": "cancelled_sound",
         "cut short": "decode_error", "zero": "decode_error", "words": "decode_error",
         "no landmarks": "no_landmarks", "no face": "no_face", "walks out": "face_leaves_frame", "blink": "too_short",
     }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import subprocess
@@ -28,8 +29,10 @@ from media import (
     encode_video,
     look_at,
     look_at_picture,
+    look_at_recording,
     probe,
     read_picture,
+    read_recording,
     read_sound,
 )
 from media.source import CONTAINERS
@@ -86,11 +89,12 @@ def test_nothing_elsewhere_is_read_or_asked(corpus, listener, monkeypatch):
     names = sorted(os.listdir(canary.parent))
     read = {}
     for path in hostile:
-        doors = [lambda path: look_at(path, limits=LONG), lambda path: look_at_picture(path, limits=LONG)]
+        looks = (look_at, look_at_recording, look_at_picture)
+        doors = [functools.partial(look, limits=LONG) for look in looks]
         if path.name == "sparse.wav":
             doors = []
         elif path.name not in SLOW:
-            doors += [probe, read_sound, frames_of, read_picture]
+            doors += [probe, read_sound, read_recording, frames_of, read_picture]
         read[path.name] = [answer(door, path) for door in doors]
         assert watch.count() == 0, path
     for path in hostile:
@@ -116,6 +120,9 @@ def test_good_files_of_every_container_are_read(corpus):
         if kind.startswith("picture"):
             assert look_at_picture(path, limits=LONG).width == 64
         else:
+            if kind.startswith("sound"):
+                assert look_at_recording(path, limits=LONG).sound_duration == pytest.approx(1.0, abs=0.15)
+                assert read_recording(path).notes == ()
             info = look_at(path, limits=LONG)
             assert max(info.duration, info.sound_duration) == pytest.approx(1.0, abs=0.15)
             assert info == probe(path)

@@ -177,8 +177,8 @@ def test_only_the_frames_of_a_span_are_converted(tmp_path, monkeypatch):
     )
     whole = read_sound(path, rate=16_000)
     converted = []
-    mono = sound._mono
-    monkeypatch.setattr(sound, "_mono", lambda frame: converted.append(frame.samples) or mono(frame))
+    planes = sound.planes
+    monkeypatch.setattr(sound, "planes", lambda frame: converted.append(frame.samples) or planes(frame))
     late = read_sound(path, start=18.0, end=19.0, rate=16_000)
     np.testing.assert_array_equal(late, whole[18 * 16_000 : 19 * 16_000])
     assert sum(converted) <= 3.2 * 16_000  # the span and a second on each side

@@ -13,6 +13,7 @@ import pytest
 
 from media import MediaError, VideoWriter, encode_video, probe, read_frames, read_sound
 from tests.helpers import ROOT
+from tests.helpers.recordings import make_as, wave_of
 from tests.helpers.videos import write_video
 
 RATE = 16_000
@@ -156,3 +157,49 @@ def test_sound_is_interleaved_with_the_pictures(tmp_path):
         for packet in sorted((p for p in container.demux() if p.size), key=lambda p: p.pos):
             ends[packet.stream.type] = max(ends[packet.stream.type], packet.dts * packet.time_base)
             assert abs(ends["video"] - ends["audio"]) < 1.5
+
+
+@pytest.mark.parametrize(("name", "muxer", "codec"), [("a.m4a", "ipod", "aac"), ("a.mp3", "mp3", "libmp3lame")])
+def test_copied_sound_starts_with_the_pictures(tmp_path, name, muxer, codec):
+    """Priming samples of the encoder are hidden by an edit list, and the packets end with the pictures."""
+    source = make_as(tmp_path / name, wave_of(300, 2.0, 48_000)[None], muxer, codec, 48_000)
+    path = tmp_path / "out.mp4"
+    with VideoWriter(path, size=(96, 64), copied=source) as writer:
+        for frame in moving(25):
+            writer.write(frame)
+    info = probe(path)
+    assert (info.first_frame, info.first_sound) == (0, pytest.approx(0, abs=1e-3))
+    assert info.duration == pytest.approx(1.0)
+    assert info.sound_duration == pytest.approx(1.0, abs=0.04)
+    back, given = read_sound(path), read_sound(source)
+    assert np.abs(back[200:15_000] - given[200:15_000]).max() < 1e-3
+    first = path.read_bytes()
+    with VideoWriter(path, size=(96, 64), copied=source) as writer:
+        for frame in moving(25):
+            writer.write(frame)
+    assert path.read_bytes() == first
+
+
+def test_copying_what_cannot_be_copied_leaves_nothing(tmp_path):
+    for name, data in (("text.mp3", b"text"), ("none.mp3", None)):
+        if data is not None:
+            (tmp_path / name).write_bytes(data)
+        with (
+            pytest.raises(MediaError, match=name.replace(".", r"\.")),
+            VideoWriter(tmp_path / "out.mp4", size=(96, 64), copied=tmp_path / name),
+        ):
+            pass
+    assert os.listdir(tmp_path) == ["text.mp3"]
+
+
+def test_channels_and_peaks_are_kept(tmp_path):
+    sides = np.stack([speech(1.0, 48_000) * 3, speech(1.0, 48_000)[::-1].copy()])
+    path = write_video(tmp_path / "out.mp4", moving(25), sound=sides, sound_rate=48_000)
+    with av.open(str(path)) as container:
+        back = np.concatenate([frame.to_ndarray() for frame in container.decode(audio=0)], axis=1)
+    assert back.shape[0] == 2
+    for got, wanted in zip(back, sides, strict=True):
+        assert np.corrcoef(got[:48_000], wanted)[0, 1] > 0.99
+    assert np.abs(back[0]).max() > 1.1
+    with pytest.raises(ValueError, match="1, 2, 6 channels"):
+        VideoWriter(path, size=(96, 64), sound=np.zeros((3, 100), np.float32))

@@ -88,7 +88,7 @@ def test_no_file_is_followed_and_each_gets_a_line(server, visitor, files, tmp_pa
         assert asked == []
     assert memory_of(server[0]) - before < 700e6
     refused = [name for name, answer in seen.items() if 'role="alert"' in answer]
-    assert len(refused) >= 100 / every
+    assert len(refused) >= 90 / every  # sound with some damage is read, and its repair is a note
     for name in seen:
         if name.startswith(("playlist", "remote", "itself", "mapped", "concat", "described", "dash", "redirect")):
             assert name in refused
