@@ -246,7 +246,7 @@ def test_networks_of_each_preset():
     assert needs["paper"] == {
         "wav2vec2-base-960h", "svd-vae", "svd-unet", "pdfgc", "face_landmarker", "clip-vit-large-patch14",
         "inception_fid", "i3d_stylegan_v", "syncnet", "s3fd", "deep3dfacerecon", "deep3dfacerecon_template",
-        "mtcnn_pnet", "mtcnn_rnet", "mtcnn_onet",
+        "mtcnn_pnet", "mtcnn_rnet", "mtcnn_onet", "arcface",
     }  # fmt: skip
     refuses(ValueError, "tiny, small, paper", weights.fetch_preset, "huge")
 
