@@ -167,7 +167,7 @@ class PrepareConfig:
     min_frames: int = positive(24)
     max_seconds: float = rule(20.0, lambda value: 0 < value <= MAX_SECONDS, f"more than 0 and at most {MAX_SECONDS:g}")
     clip_timeout: float = positive(600.0)
-    networks: list[str] = field(default_factory=lambda: ["arcface", "syncnet"])
+    networks: list[str] = choice(["arcface", "syncnet"], "arcface", "syncnet")
     select: str = literal("")
     retry: bool = False
     store_video: str = choice("test", "none", "test", "all")

@@ -80,6 +80,10 @@ def _prepare(config: PrepareConfig) -> None:
     one_of(*PRESETS).require("preset", config.preset)
     if not config.output:
         raise ConfigError("output is missing: name the folder of the shards, e.g. output=data/mine")
+    if config.dataset.known and config.task == "prepare":
+        raise ConfigError(
+            "dataset.known: task=prepare compares nobody with other shards; use task=scan, then task=encode"
+        )
     if config.task not in ("prepare", "scan", "encode"):
         return
     for device in config.devices:

@@ -52,7 +52,7 @@ class PreparedSpeech:
 def read_speech(path: Path, *, length: float | None = None, limits: MediaLimits = INPUT_LIMITS) -> PreparedSpeech:
     """Reads the sound of a media file. The format is detected from the content, not the file name.
 
-    What players play is read: ``media.read_recording`` repairs headers, joined files and damaged packets, and each
+    What players play is read: ``read_recording`` repairs headers, joined files and damaged packets, and each
     repair is a note. One channel is made of several by ``media.mixing``. The video gets the channels of the file at its
     rate; MP3 and AAC that need no repair are copied. More than two channels are kept where they are 5.1, and mixed to
     one elsewhere.

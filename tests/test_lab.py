@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from datamodules.schema import Index
 from datamodules.splits import SplitError, assign_splits
 from encoders.factory import build_as
 from encoders.protocols import Identity
@@ -75,10 +76,10 @@ def test_the_pages_files_prepare_train_and_evaluate(place, commands):
         run(place, str(ROOT / script), *(text.replace("preset=small", "preset=tiny") for text in arguments), *more)
 
     do("prepare.py", "workers=1")
-    index = json.loads((place / "data" / "jaw" / "index.json").read_text())
-    assert index["dataset"] == "crema_d"
-    assert index["encoders"]["motion"]["name"] == "jaw"
-    assert {row["emotion"] for row in index["samples"]} == {"happy", "neutral"}
+    index = Index.read(place / "data" / "jaw")
+    assert index.dataset == "crema_d"
+    assert index.encoders["motion"].name == "jaw"
+    assert {sample.emotion for sample in index.samples} == {"happy", "neutral"}
     do("train.py", "data.split=train", "data.workers=0", "trainer.max_steps=5", "trainer.log_every=1")
     with (place / "outputs" / "linear" / "first" / "csv" / "metrics.csv").open() as table:
         losses = [float(row["train/loss"]) for row in csv.DictReader(table) if row["train/loss"]]

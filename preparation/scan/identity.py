@@ -43,8 +43,8 @@ def identity_shape(seen: Sequence[Face], scheme: LandmarkScheme) -> list[float]:
 def shape_distance(a: Sequence[float], b: Sequence[float]) -> float:
     """Root mean square difference of the logarithms of all distances between two shots' identity points.
 
-    ``tools/profiling/face_identity.py`` measures how well it tells people apart. It does so for shots of one video, not
-    for people of a dataset.
+    ``tools/profiling/scan_reliability.py`` measures how well it tells people apart: well enough for shots of one video,
+    not for people of a dataset.
     """
     first, second = (_log_distances(np.asarray(points, np.float64).reshape(-1, 2)) for points in (a, b))
     return float(np.sqrt(((first - second) ** 2).mean()))

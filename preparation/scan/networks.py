@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from configs.errors import ConfigError
 from encoders.weights import find
 from metrics.networks.arcface import ArcFace
 from metrics.networks.syncnet import SyncNet
@@ -42,9 +41,6 @@ def present(names: Sequence[str]) -> dict[str, str]:
     """Name -> SHA-256 of the weights of those networks that are there.
 
     Raises:
-        ConfigError: If there is no such network.
         WrongWeights: If a file has not the published hash.
     """
-    if unknown := [name for name in names if name not in OPTIONAL]:
-        raise ConfigError(f"networks: a scan has no network {unknown[0]}; expected some of {', '.join(OPTIONAL)}")
     return {name: sha256_of(path) for name in names if (path := find(name)) is not None}

@@ -120,6 +120,7 @@ def test_a_leading_tilde_is_the_home_folder():
         ("dataset=mead", "output is missing"),
         ("output=x", "dataset is missing"),
         ("dataset=mead output=x", "source is missing"),
+        ("dataset=mead source=. output=x dataset.known=[data]", "dataset.known: task=prepare compares nobody"),
         ("dataset=folder output=x source=configs face.scale=nan", "face.scale=nan"),
         ("dataset=folder output=x source=configs clip_timeout=nan", "clip_timeout=nan"),
         ("dataset=mead output=x source=/does/not/exist", "/does/not/exist: does not exist"),

@@ -38,7 +38,7 @@ COMMANDS = {
 # Words that no schema lists, and where they are checked: names that registries or files decide.
 WORDS = {
     "preset", "protocol", "dataset.name", "dataset.split", "dataset.views", "data.split", "data.roots", "encoders",
-    "model.factors", "model.text.name", "datasets", "name", "objective", "checkpoints.best",
+    "model.factors", "model.text.name", "datasets", "columns", "dataset.known", "name", "objective", "checkpoints.best",
     *(f"encoders.{kind}.name" for kind in ENCODER_KINDS),
 }  # fmt: skip
 

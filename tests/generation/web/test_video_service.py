@@ -100,7 +100,7 @@ def test_the_video_is_the_same_as_without_a_page(service, given, pipeline, tmp_p
         ({"landmarks": None}, "face.png: this run was trained on data with landmark files"),
         ({"landmarks": "gone.csv"}, "face.png: was deleted after a while; upload it again"),
         ({"landmarks": "huge.csv"}, "face.csv: has 21 MB, a landmark file may have 20 MB"),
-        ({"portrait": "voice.wav"}, "voice.wav: is not a picture; expected PNG, JPEG or WebP"),
+        ({"portrait": "voice.wav"}, "voice.wav: is sound; expected a picture, or a video of which a frame is used"),
         ({"portrait": "face.csv"}, "face.csv: is named as a landmark file"),
         ({"portrait": "wide.png", "paste_back": True}, "wide.png: has 3100x3000 pixels; a picture that the face is"),
         ({"speech": "face.png"}, "face.png: has no video track and no sound of its own"),
