@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from configs.errors import ConfigError
 from configs.renamed import current_names
-from runtime.ending import BASE, Ended, caught, end_like_ctrl_c
+from runtime.ending import BASE, Ended, caught, end_like_ctrl_c, finished
 from runtime.errors import UserError, message_of, printable
 
 INTERRUPTED = BASE + signal.SIGINT
@@ -113,6 +113,8 @@ def run_script(main: Callable[[], object]) -> NoReturn:
     except (UserError, OSError) as error:
         print(f"error: {printable(message_of(error))}", file=sys.stderr)
         sys.exit(error.exit_status if isinstance(error, UserError) else 1)
+    finally:
+        finished()
     sys.exit(status if isinstance(status, int) else 0)
 
 

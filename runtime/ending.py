@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from multiprocessing.connection import wait
 from types import FrameType
+from typing import Any
 
 from runtime.platforms import process_is_gone, signals_named
 
@@ -42,6 +43,8 @@ class _Command:
         self.asked = 0  # number of the first signal
         self.repeats = False  # whether the next signal is a repetition by ``_insist``
         self.caught = threading.Event()
+        self.finished = False  # whether it has ended
+        self.defaults: dict[int, Any] = {}  # handlers that ``end`` replaces
 
     def end(self, number: int, frame: FrameType | None) -> None:
         """Handler of all signals."""
@@ -51,6 +54,11 @@ class _Command:
                 raise KeyboardInterrupt
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
+        elif self.finished:
+            if self._others_go_on():
+                for replaced, handler in self.defaults.items():
+                    signal.signal(replaced, handler)
+                signal.raise_signal(number)
         elif not self.asked:
             self.asked = number
             _thread.start_new_thread(self._insist, ())  # threading's locks may be held by what was interrupted
@@ -66,7 +74,12 @@ class _Command:
                 self.repeats = True
                 signal.pthread_kill(self.thread, self.asked)
         time.sleep(EXIT_SECONDS)
-        os._exit(BASE + self.asked)
+        if not (self.finished and self._others_go_on()):
+            os._exit(BASE + self.asked)
+
+    def _others_go_on(self) -> bool:
+        """Whether the process does not end with its command, as in a notebook that ran it."""
+        return threading.main_thread().is_alive() and not sys.is_finalizing()
 
 
 _command: _Command | None = None
@@ -84,9 +97,12 @@ def end_like_ctrl_c() -> None:
     if threading.current_thread() is not threading.main_thread():
         return
     before, _command = _command, _Command()
-    replaced = [signal.SIG_DFL, signal.default_int_handler, *([before.end] if before else [])]
     for number in signals_named(["SIGTERM", "SIGHUP", "SIGINT"]):
-        if signal.getsignal(number) in replaced:
+        handler = signal.getsignal(number)
+        if before is not None and handler == before.end:
+            handler = before.defaults[number]
+        if handler in (signal.SIG_DFL, signal.default_int_handler):
+            _command.defaults[number] = handler
             signal.signal(number, _command.end)
 
 
@@ -94,6 +110,12 @@ def caught() -> None:
     """Tells that the command ends, as after ``Ended``: a process whose threads do not end in time then exits."""
     if _command is not None:
         _command.caught.set()
+
+
+def finished() -> None:
+    """Tells that the command has ended. If other code goes on in this process, signals act on it as before."""
+    if _command is not None:
+        _command.finished = True
 
 
 def _handled(error: BaseException | None) -> bool:

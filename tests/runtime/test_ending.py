@@ -57,6 +57,29 @@ def main():
 
 run_script(main)
 """
+NOTEBOOK = """
+import signal, threading, time
+import runtime.ending
+from configs.options import run_script
+
+runtime.ending.EXIT_SECONDS = 0.5
+
+def main():
+    signal.raise_signal(signal.SIGINT)
+
+for _ in range(2):
+    try:
+        run_script(main)
+    except SystemExit as error:
+        print(error.code, flush=True)
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt as error:
+    print(type(error).__name__, flush=True)
+time.sleep(2)
+print("goes on", flush=True)
+signal.raise_signal(signal.SIGTERM)
+"""
 LAUNCHES = """
 import os, subprocess, sys, time
 from runtime.ending import end_with_launcher
@@ -98,6 +121,14 @@ def wait_for_end(processes):
     while any(os.path.exists(f"/proc/{process}") for process in processes) and time.monotonic() < end:
         time.sleep(0.05)
     assert not [process for process in processes if os.path.exists(f"/proc/{process}")]
+
+
+@pytest.mark.slow
+def test_a_notebook_that_ran_a_command_goes_on_and_has_its_signals_back():
+    process = start(NOTEBOOK)
+    printed, errors = process.communicate(timeout=60)
+    assert printed.split("\n") == ["130", "130", "KeyboardInterrupt", "goes on", ""], errors
+    assert process.returncode == -signal.SIGTERM
 
 
 @pytest.mark.slow
