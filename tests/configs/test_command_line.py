@@ -121,6 +121,7 @@ def test_a_leading_tilde_is_the_home_folder():
         ("output=x", "dataset is missing"),
         ("dataset=mead output=x", "source is missing"),
         ("dataset=mead source=. output=x dataset.known=[data]", "dataset.known: task=prepare compares nobody"),
+        ("dataset=mead source=. output=x networks=[resnet]", "networks=resnet: expected one of arcface, syncnet"),
         ("dataset=folder output=x source=configs face.scale=nan", "face.scale=nan"),
         ("dataset=folder output=x source=configs clip_timeout=nan", "clip_timeout=nan"),
         ("dataset=mead output=x source=/does/not/exist", "/does/not/exist: does not exist"),

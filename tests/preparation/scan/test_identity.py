@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from configs.command_line import compose
-from configs.errors import ConfigError
 from configs.preparation import PrepareConfig
 from encoders.landmarks.sidecar import SidecarDetector
 from media import VideoWriter
@@ -22,7 +21,6 @@ from preparation.scan.scan_clip import scan_clip
 from preparation.synthetic.synthetic_clip import render_clip
 from preparation.synthetic.world import identity
 from preparation.synthetic.write import openface_csv
-from tests.helpers.refusals import refuses
 
 SIZE = 160
 
@@ -102,4 +100,3 @@ def test_networks_are_used_if_their_weights_are_there(tmp_path, monkeypatch):
     assert names == ["arcface", "syncnet"]
     assert present(names) == {}
     assert ScanNetworks.load(names) == ScanNetworks()
-    refuses(ConfigError, "expected some of arcface, syncnet", present, ["resnet"])
