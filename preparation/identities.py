@@ -41,8 +41,13 @@ def write_identities(output: Path, plan: Plan, index: Index) -> None:
     clips = {clip.key: clip for shard in plan.shards for clip in shard.clips}
     content: dict[str, str] = {}
     known: dict[Path, str] = {}
+    people: dict[Path, set[str]] = defaultdict(set)
+    for sample in index.samples:
+        people[clips[sample.key].path].add(sample.speaker)
     for sample in index.samples:
         clip = clips[sample.key]
+        if len(people[clip.path]) > 1:  # as in an interview: the video does not tell who is in a clip of it
+            continue
         with suppress(MediaError, OSError):  # the source may have been removed since
             if clip.path not in known:
                 known[clip.path] = fingerprint(clip.path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,9 @@ from datamodules.identities import IDENTITIES_NAME, Identities
 from datamodules.schema import Index, ShardError
 from datamodules.splits import person_hash_split
 from preparation.choice.split_people import on_one_side
-from preparation.identities import fingerprint
+from preparation.clip_source import ClipSource
+from preparation.identities import fingerprint, write_identities
+from preparation.plan import Plan, PlannedShard
 from preparation.scan.columns import SCHEMA
 from tests.helpers.refusals import refuses
 from tests.helpers.shards import make_shards
@@ -120,3 +123,17 @@ def test_a_damaged_file_is_refused_and_a_missing_one_is_empty(two):
     for content in (b"", b"PK\x03\x04no zip"):
         (two[0] / IDENTITIES_NAME).write_bytes(content)
         refuses(ShardError, "identities.npz: damaged", Identities.read, str(two[0]))
+
+
+@pytest.mark.parametrize(("names", "known"), [(("a", "b"), False), (("a", "a"), True)])
+def test_a_video_of_several_people_does_not_join_them(tmp_path, names, known):
+    """As an interview, whose clips are on different sides; a video of one person is still known by its content."""
+    make_shards(tmp_path, samples=2, shards=1, dataset="manifest", splits=("train", "test"))
+    index = Index.read(tmp_path)
+    video = tmp_path / "interview.mp4"
+    video.write_bytes(bytes(range(256)) * 64)
+    samples = [replace(sample, speaker=name) for sample, name in zip(index.samples, names, strict=True)]
+    clips = tuple(ClipSource(sample.key, video, "interview", sample.speaker, sample.split) for sample in samples)
+    plan = Plan({}, tuple(clip.key for clip in clips), (PlannedShard("x.tar", clips),), {})
+    write_identities(tmp_path, plan, replace(index, samples=samples))
+    assert bool(Identities.read(str(tmp_path)).content) is known
