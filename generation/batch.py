@@ -44,6 +44,7 @@ class VideoCase:
             training's.
         paste_back: Whether the generated face is pasted back into the whole portrait.
         portrait_time: Time of the frame of a video that is animated, seconds; None for the first one.
+        decode_frames: Most frames that the codec decodes together; None for its own number.
     """
 
     portrait: Path
@@ -58,6 +59,7 @@ class VideoCase:
     overlap: int | None = None
     paste_back: bool = False
     portrait_time: float | None = None
+    decode_frames: int | None = None
 
     def inputs(self) -> dict[str, Path]:
         """Returns the input files by their keys."""
@@ -74,7 +76,7 @@ class VideoCase:
         return {
             "emotion": {name: value for name, value in emotion.items() if value is not None},
             **{name: values[name] for name in (*CHOSEN, "steps", "seed", "window", "overlap", "paste_back")},
-            **({} if self.portrait_time is None else {"portrait_time": self.portrait_time}),
+            **{name: values[name] for name in ("portrait_time", "decode_frames") if values[name] is not None},
         }
 
 
@@ -133,7 +135,9 @@ def _case(values: Mapping[str, Any], where: str) -> VideoCase:
         extend=values["emotion.extend"],
         **{
             name: values[name]
-            for name in ("drive", "steps", "seed", "window", "overlap", "paste_back", "portrait_time")
+            for name in (
+                *("drive", "steps", "seed", "window", "overlap", "paste_back", "portrait_time", "decode_frames"),
+            )
         },
     )
     output = Path(values["folder"] or "", values["output"] or "")
@@ -220,6 +224,7 @@ ROW_KEYS: dict[str, Any] = {
     "overlap": _integer,
     "paste_back": _boolean,
     "portrait_time": float,
+    "decode_frames": _integer,
     "emotion.label": str,
     "emotion.level": _integer,
     "emotion.text": str,

@@ -108,10 +108,10 @@ def test_a_hostile_row_fails_alone(batch, files, tmp_path, capsys):
 def test_an_unexpected_error_fails_one_video_only(batch, files, tmp_path, capsys, monkeypatch):
     generate = EmotiveTalkPipeline.generate
 
-    def broken(self, case, on_progress=None):
+    def broken(self, case, *rest):
         if case.seed == 0:
             raise ZeroDivisionError("oops")
-        return generate(self, case, on_progress)
+        return generate(self, case, *rest)
 
     monkeypatch.setattr(EmotiveTalkPipeline, "generate", broken)
     assert batch(f"{files / 'face.png'},a.mp4,0\n{files / 'face.png'},b.mp4,1\n") == SOME_FAILED
