@@ -12,8 +12,8 @@ from diffusion.long_sampling import sample_in_order, sample_long
 from diffusion.parameterization import VelocityDenoiser, velocity
 from diffusion.schedules import zero_terminal_schedule
 from diffusion.windows import fused_in_order, triangular_weights, window_starts
+from runtime.peak_memory import PeakMemory
 from tests.helpers.refusals import refuses
-from training.memory import PeakMemory
 
 SCHEDULE = zero_terminal_schedule()
 

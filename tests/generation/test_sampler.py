@@ -7,7 +7,7 @@ import torch
 
 from lightning_modules.ethd.network import DrivingSignals
 from lightning_modules.ethd.sampler import Sampler, SamplingError, SamplingSettings, VideoProgress
-from training.memory import PeakMemory
+from runtime.peak_memory import PeakMemory
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,8 @@ import sys
 import time
 
 from configs.options import counts, read_options, run_script
-from training.memory import AVERAGE, GIB, MASTER, MOMENTS, training_step
+from runtime.peak_memory import GIB
+from training.memory import AVERAGE, MASTER, MOMENTS, training_step
 
 GPUS = (24, 48, 80, 141)  # memory in GB, as advertised
 
