@@ -31,7 +31,9 @@ from encoders.factory import build_as
 from encoders.protocols import FPS
 from generation.batch import VideoCase
 from generation.driving import driving_signals
+from generation.errors import GenerationError
 from generation.inputs import look_at_inputs
+from generation.memory import memory_of
 from generation.portrait import PasteBack, PreparedPortrait, read_portrait
 from generation.record import DISCLOSURE, environment, fingerprint, record_path, require_writable_video, write_record
 from generation.speech import PreparedSpeech, read_speech
@@ -45,6 +47,7 @@ from lightning_modules.vaid.network import VAID
 from media import MediaInfo, StreamWriter, VideoWriter
 from preparation.encoders import Encoders
 from preparation.expression import ExpressionReader
+from runtime.peak_memory import on_gpu
 
 HARDLY_TRAINED = (
     0.1  # share of the training's frames in windows as long as those of a video, below which a note is shown
@@ -229,8 +232,9 @@ class EmotiveTalkPipeline:
             seed=case.seed,
             trained_with=self.exported.vaid,
         )
+        heavy = self._require_memory(sampling, speech.frames)
         short = hardly_trained(min(sampling.window, speech.frames), self.exported.trained_windows)
-        notes = (*notes, *short, *portrait.notes, *speech.notes, *emotion.notes, *more)
+        notes = (*notes, *heavy, *short, *portrait.notes, *speech.notes, *emotion.notes, *more)
         known = fingerprint(case, self.weights, self.face, self.landmarks)
         return Prepared(case, portrait, speech, signals, sampling, known, notes)
 
@@ -289,6 +293,28 @@ class EmotiveTalkPipeline:
             "notes": list(prepared.notes),
             "environment": environment(self.device, self.sampler.dtype),
         }
+
+    def _require_memory(self, sampling: SamplingSettings, frames: int) -> tuple[str, ...]:
+        """Compares the memory that a video needs with that of the GPU; returns notes if it may not be enough.
+
+        Raises:
+            GenerationError: If it cannot be enough.
+        """
+        if self.device.type != "cuda":
+            return ()
+        card = torch.cuda.get_device_properties(self.device)
+        codec = self.encoders.codec
+        decodes = getattr(codec, "device", self.device).type == self.device.type
+        others = [self._vaid, self.encoders.audio, self.encoders.motion, *([codec] if decodes else [])]
+        given = sampling, frames, sampling.passes
+        for rough in (True, False):
+            memory = memory_of(self.exported.info, self.sampler.ethd, others, decodes=decodes, rough=rough)
+            misfit = memory.misfit(*given, card.total_memory, card.name)
+            if misfit is None:
+                return ()
+        if memory.misfit(*given, on_gpu(card.total_memory), card.name):  # even without what cannot be counted
+            raise GenerationError(misfit)
+        return (f"{misfit} if it does not fit",)
 
     def _text_emotion(self, case: VideoCase) -> TextEmotion | None:
         """Returns the text mapping. It is loaded with its encoder when a case first needs it."""

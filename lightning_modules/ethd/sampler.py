@@ -76,6 +76,11 @@ class SamplingSettings:
     overlap: int
     decode_frames: int | None = None
 
+    @property
+    def passes(self) -> int:
+        """Passes of the network that a step of a window makes together."""
+        return 1
+
 
 def sampling_settings(
     config: EthdConfig,
