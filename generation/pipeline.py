@@ -33,7 +33,7 @@ from generation.batch import VideoCase
 from generation.driving import driving_signals
 from generation.errors import GenerationError
 from generation.inputs import look_at_inputs
-from generation.memory import memory_of
+from generation.memory import GenerationMemory, memory_of
 from generation.portrait import PasteBack, PreparedPortrait, read_portrait
 from generation.record import DISCLOSURE, environment, fingerprint, record_path, require_writable_video, write_record
 from generation.speech import PreparedSpeech, read_speech
@@ -152,6 +152,7 @@ class EmotiveTalkPipeline:
         self._vaid = (vaid or exported.vaid).to(self.device)
         self._faces = ExpressionReader(encoders.landmarks, encoders.motion, exported.info.frame_side, self.face)
         self._text: TextEmotion | None = None
+        self._memory: dict[bool, GenerationMemory] = {}  # whether it is an upper bound -> memory
 
     def generate(
         self, case: VideoCase, on_progress: OnProgress | None = None, stream: LiveStream | None = None
@@ -308,7 +309,11 @@ class EmotiveTalkPipeline:
         others = [self._vaid, self.encoders.audio, self.encoders.motion, *([codec] if decodes else [])]
         given = sampling, frames, sampling.passes
         for rough in (True, False):
-            memory = memory_of(self.exported.info, self.sampler.ethd, others, decodes=decodes, rough=rough)
+            if rough not in self._memory:  # counting takes seconds
+                self._memory[rough] = memory_of(
+                    self.exported.info, self.sampler.ethd, others, decodes=decodes, rough=rough
+                )
+            memory = self._memory[rough]
             misfit = memory.misfit(*given, card.total_memory, card.name)
             if misfit is None:
                 return ()

@@ -58,7 +58,7 @@ def usable(size: int) -> float:
 
     Up to 80 GB the advertised size is binary, 141 GB is decimal. The driver keeps some of it.
     """
-    return {24: 23.5, 48: 47.4, 80: 79.1, 141: 139.8}[size] * GIB
+    return {12: 11.6, 16: 15.7, 24: 23.5, 48: 47.4, 80: 79.1, 141: 139.8}[size] * GIB
 
 
 if __name__ == "__main__":
