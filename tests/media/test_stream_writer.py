@@ -111,7 +111,7 @@ def test_a_reader_that_leaves_is_named(kind, after):
     words = "stream=pipe: its reader has closed it; nothing more can be written"
     with (
         os.fdopen(writing, "wb", buffering=0) as file,
-        pytest.raises(MediaError, match=words),
+        pytest.raises(MediaError, match=words),  # noqa: PT012
         StreamWriter(file, "stream=pipe", kind, size=SIZE, sound=tone(20), sound_rate=48_000) as writer,
     ):
         for number in range(500):
