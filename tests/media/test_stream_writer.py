@@ -109,9 +109,9 @@ def test_a_reader_that_leaves_is_named(kind, after):
     else:
         os.close(reading)
     words = "stream=pipe: its reader has closed it; nothing more can be written"
-    with (
+    with (  # noqa: PT012
         os.fdopen(writing, "wb", buffering=0) as file,
-        pytest.raises(MediaError, match=words),  # noqa: PT012
+        pytest.raises(MediaError, match=words),
         StreamWriter(file, "stream=pipe", kind, size=SIZE, sound=tone(20), sound_rate=48_000) as writer,
     ):
         for number in range(500):

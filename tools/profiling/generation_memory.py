@@ -45,7 +45,7 @@ def memory_at(pixels: int) -> GenerationMemory:
 
 
 def other_weights(sizes: Dimensions) -> int:
-    """Bytes of the networks beside ETHD."""
+    """Bytes of the networks other than ETHD."""
     with torch.device("meta"):
         networks = [
             VAID(VAIDConfig(), sizes),
