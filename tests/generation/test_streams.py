@@ -50,6 +50,12 @@ def made(tmp_path):
     return sorted(file.name for file in folder.iterdir()) if folder.exists() else []
 
 
+def same(frames, others):
+    """Whether videos of noise show the same, whatever encoding made of them."""
+    apart = [np.abs(frames.astype(int) - np.roll(others, shift, 0)).mean() for shift in (0, 1)]
+    return apart[0] < 0.7 * apart[1]
+
+
 class Watched(io.RawIOBase):
     """A pipe for reading that notes how much has been read."""
 
@@ -67,7 +73,7 @@ class Watched(io.RawIOBase):
 
 @pytest.mark.slow
 def test_frames_can_be_decoded_while_later_ones_are_sampled(started, tmp_path):
-    process = started("stream=-")
+    process = started("stream=-", seconds=3.0)
     pipe, early, frames = Watched(process.stdout), 0, 0
     with av.open(pipe) as container:
         assert {stream.type for stream in container.streams} == {"video", "audio"}
@@ -76,8 +82,8 @@ def test_frames_can_be_decoded_while_later_ones_are_sampled(started, tmp_path):
             early += not (tmp_path / "out" / "out.json").exists() and process.poll() is None
     errors = process.communicate(timeout=60)[1].decode()
     assert process.returncode == 0, errors
-    assert frames == 200
-    assert early > 50
+    assert frames == 75
+    assert early > 20
     assert made(tmp_path) == ["out.json", "out.mp4"]
     assert bytes(pipe.taken[4:8]) == b"ftyp"  # nothing else went to standard output
     assert "wrote" in errors
@@ -85,8 +91,7 @@ def test_frames_can_be_decoded_while_later_ones_are_sampled(started, tmp_path):
     with av.open(io.BytesIO(bytes(pipe.taken))) as container:
         streamed = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
     assert streamed.shape == written.shape
-    apart = [np.abs(streamed.astype(int) - np.roll(written, shift, 0)).mean() for shift in (0, 1)]
-    assert apart[0] < apart[1] / 2  # two encodings of equal frames, which are noise
+    assert same(streamed, written)
 
 
 @pytest.mark.slow
@@ -102,13 +107,13 @@ def test_raw_frames_go_through_a_named_pipe_into_ffmpeg(started, tmp_path):
     assert "waits until a program reads it" in errors.decode()
     written = list(read_frames(tmp_path / "out" / "out.mp4"))
     assert len(frames) == len(written) == 25
-    assert np.abs(np.stack(frames).astype(int) - np.stack(written)).mean() < 20
+    assert same(np.stack(frames), np.stack(written))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["mp4", "rgb24"])
 def test_a_reader_that_leaves_ends_the_command_with_one_line(started, tmp_path, kind):
-    process = started("stream=-", f"stream_format={kind}", seconds=20.0)
+    process = started("stream=-", f"stream_format={kind}", seconds=10.0)
     assert process.stdout.read(100)
     process.stdout.close()
     errors = process.stderr.read().decode()
