@@ -120,9 +120,7 @@ def _ethd(model: EthdConfig, config: TrainConfig) -> None:
                 f"model.{part}_dropout=0"
             )
         if guidance != 1 and not dropout:
-            raise ConfigError(
-                f"model.{part}_guidance={guidance}: needs model.{part}_dropout above 0, e.g. 0.1"
-            )
+            raise ConfigError(f"model.{part}_guidance={guidance}: needs model.{part}_dropout above 0, e.g. 0.1")
     unet = model.unet
     if not len(unet.channels) == len(unet.heads) == len(unet.attention) >= 1:
         raise ConfigError(

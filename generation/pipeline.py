@@ -165,9 +165,7 @@ class EmotiveTalkPipeline:
         """Reads the files of a case and computes its driving signals. Raises the errors of ``generate``."""
         found = look_at_inputs(case)
         mode = cast(DrivingMode, case.drive)
-        sampling, notes = self.sampler.settings(
-            case.seed, case.steps, case.window, case.overlap, case.guidance, mode
-        )
+        sampling, notes = self.sampler.settings(case.seed, case.steps, case.window, case.overlap, case.guidance, mode)
         portrait = read_portrait(
             case.portrait,
             self.encoders.landmarks,

@@ -27,7 +27,6 @@ from lightning_modules.ethd.network import DrivingSignals, Ethd
 from runtime.errors import UserError
 
 
-
 class GuidanceError(UserError):
     """Guidance that a network was not trained for."""
 
@@ -84,6 +83,11 @@ def guided_parts(config: EthdConfig) -> tuple[str, ...]:
     )
 
 
+def trained_guidance(config: EthdConfig) -> Guidance:
+    """Guidance in the configuration of a network, used where none is asked for."""
+    return Guidance(config.lip_guidance, config.expression_guidance)
+
+
 def guidance_of(
     wanted: GuidanceConfig | None, config: EthdConfig, mode: DrivingMode = "both"
 ) -> tuple[Guidance, tuple[str, ...]]:
@@ -104,7 +108,7 @@ def guidance_of(
     scales, notes = {}, []
     for part, branch in BRANCHES.items():
         given = getattr(wanted, part)
-        scale = getattr(config, f"{branch.name}_guidance") if given is None else given
+        scale = getattr(trained_guidance(config), part) if given is None else given
         if scale == 1:
             continue
         if config.variant in branch.lacking:
