@@ -6,8 +6,8 @@ l and e are lips and expression, 0 is a dropped condition, s_l and s_e are the s
 strengthens one condition given the other: p(x | l, e) p(l | x, e)^(s_l - 1) p(e | x, l)^(s_e - 1).
 
 InstructPix2Pix (Brooks et al. 2023, Eq. 3) guides in an order instead: v(0, 0), then v(l, 0) - v(0, 0), then
-v(l, e) - v(l, 0). Both are equal where the conditions act independently. The form here never needs v(0, 0), which
-training with independent dropout of a tenth each sees in 1 % of the clips, but v(0, e) and v(l, 0) in 9 % each. One scale
+v(l, e) - v(l, 0). Both are equal where the conditions act independently. The form here never needs v(0, 0). Training
+with an independent dropout of a tenth each sees it in 1 % of the clips, but v(0, e) and v(l, 0) in 9 % each. One scale
 alone takes two passes, whichever it is; in an order, that of the first condition takes three.
 
 Guidance may be limited to an interval of noise levels (Kynkäänniemi et al. 2024): at high noise it moves all videos to

@@ -4,9 +4,9 @@
                                      [people=6] [frames=41] [steps=25] [seed=0]
 
 The run must be trained with model.lip_dropout and model.expression_dropout. Videos are generated and read as by
-``tools.quality.ethd_synthetic``, for the first ``people`` held-out speakers. One row is printed for each scale as soon as
-it is measured, first that without guidance. ``FOLDER/guidance.json`` and ``FOLDER/guidance.png`` hold the rows so far, so
-an interrupted measurement keeps them.
+``tools.quality.ethd_synthetic``, for the first ``people`` held-out speakers. One row is printed for each scale as soon
+as it is measured, first that without guidance. ``FOLDER/guidance.json`` and ``FOLDER/guidance.png`` hold the rows so
+far, so an interrupted measurement keeps them.
 
     lips      correlation of the lip opening with the true video, with the portrait's own neutral expression
     changed   the same with the seven other emotions
@@ -15,6 +15,7 @@ an interrupted measurement keeps them.
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 import time
@@ -133,7 +134,9 @@ def draw(rows: Sequence[GuidanceRow], file: Path) -> None:
         axes.set_xlabel(f"guidance.{part}")
         axes.grid(alpha=0.3)
     panels[0].legend(fontsize=8)
-    FigureCanvasAgg(figure).print_png(file)
+    picture = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(picture)
+    write_whole(file, picture.getvalue())
 
 
 def report(run: str, shards: str, output: Path, **options: Any) -> None:
