@@ -105,16 +105,6 @@ def test_a_driving_video_and_an_image_change_the_face(pipeline, case, files):
     assert pictured.path.read_bytes() == plain  # the portrait's own expression, named in another way
 
 
-@pytest.fixture
-def guidable(pipeline, monkeypatch):
-    """The pipeline, whose network was trained with dropout according to its configuration."""
-    info = pipeline.exported.info
-    info = replace(info, config=replace(info.config, lip_dropout=0.1, expression_dropout=0.1))
-    monkeypatch.setattr(pipeline, "exported", replace(pipeline.exported, info=info))
-    monkeypatch.setattr(pipeline.sampler, "info", info)
-    return pipeline
-
-
 @pytest.mark.slow
 def test_guidance_and_the_strength_of_the_lips_are_in_the_video_and_its_record(guidable, case):
     plain = guidable.generate(case).path.read_bytes()

@@ -1,7 +1,6 @@
 """Sampling with the real network: seeds, windows, progress, and constant memory."""
 
 from copy import deepcopy
-from dataclasses import replace
 
 import pytest
 import torch
@@ -80,25 +79,18 @@ def test_omitted_settings_are_the_trainings(sampler):
         sampler.settings(guidance=GuidanceConfig(lips=2.0))
 
 
-@pytest.fixture(scope="module")
-def guidable(sampler):
-    """The same network, trained with dropout according to its configuration."""
-    config = replace(sampler.info.config, lip_dropout=0.1, expression_dropout=0.1)
-    return Sampler(sampler.ethd, replace(sampler.info, config=config), sampler.codec, torch.device("cpu"))
-
-
 @pytest.fixture
 def passes(guidable):
     """Number of passes in each forward of the network."""
     counts = []
-    handle = guidable.ethd.register_forward_pre_hook(lambda _, arguments: counts.append(len(arguments[0])))
+    handle = guidable.sampler.ethd.register_forward_pre_hook(lambda _, arguments: counts.append(len(arguments[0])))
     yield counts
     handle.remove()
 
 
 def guided(guidable, frames, **guidance):
-    how = guidable.settings(guidance=GuidanceConfig(**guidance))[0].guidance
-    return sample(guidable, frames, steps=4, guidance=how)
+    how = guidable.sampler.settings(guidance=GuidanceConfig(**guidance))[0].guidance
+    return sample(guidable.sampler, frames, steps=4, guidance=how)
 
 
 def test_without_guidance_latents_are_equal_to_the_bit(sampler, guidable, passes):

@@ -5,7 +5,6 @@ import re
 import shutil
 import threading
 import time
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -104,11 +103,8 @@ def test_scales_of_the_training_are_not_in_the_request():
 
 
 @pytest.mark.slow
-def test_guidance_of_a_request_is_in_its_record(service, given, monkeypatch):
-    info = service.pipeline.exported.info
-    info = replace(info, config=replace(info.config, lip_dropout=0.1, expression_dropout=0.1))
-    monkeypatch.setattr(service.pipeline, "exported", replace(service.pipeline.exported, info=info))
-    monkeypatch.setattr(service.pipeline.sampler, "info", info)
+def test_guidance_of_a_request_is_in_its_record(service, given, guidable):
+    service.pipeline = guidable
     result = made(service, given(guidance_lips=1, guidance_expression=2, lips_strength=0.5))
     assert not result.failed, result.words
     assert result.video.name == "face_voice_lips-x0.5_guided-expression2.mp4"

@@ -47,7 +47,7 @@ def test_the_plot_has_a_panel_for_each_condition(tmp_path):
 @pytest.fixture(scope="module")
 def shards(once):
     """Clips of synthetic speakers, two of them held out."""
-    sizes = ("dataset.identities=6", "dataset.clips_per_identity=8", "dataset.seconds=0.5", "store_video=all")
+    sizes = ("dataset.identities=4", "dataset.clips_per_identity=8", "dataset.seconds=0.5", "store_video=all")
 
     def make(folder):
         typed = [sys.executable, str(ROOT / "prepare.py"), "dataset=synthetic", "preset=tiny", *sizes]
