@@ -1,7 +1,7 @@
 """Measures lips and emotions of held-out synthetic speakers against the scales of guidance, one at a time.
 
     python -m tools.quality.guidance RUN SHARDS output=FOLDER [lips=1.5,2,3] [expression=1.5,2,3] [low=0] [high=1]
-                                     [people=6] [frames=41] [steps=25] [seed=0]
+                                     [people=3] [frames=41] [steps=25] [seed=0]
 
 The run must be trained with model.lip_dropout and model.expression_dropout. Videos are generated and read as by
 ``tools.quality.ethd_synthetic``, for the first ``people`` held-out speakers. One row is printed for each scale as soon
@@ -45,7 +45,7 @@ from tools.quality.ethd_synthetic import (
 )
 
 SCALES = (1.5, 2.0, 3.0)
-PEOPLE = 6
+PEOPLE = 3  # with three scales of each condition ten minutes on one core, for ethd/tiny
 SCORES = {"lips_neutral": "lips", "lips_changed": "changed", "emotion": "emotion"}  # name -> column
 LEGEND = {
     "lips_neutral": "lips, correlation with the true video",
