@@ -19,7 +19,7 @@ def row(part, scale, emotion):
 
 
 def test_one_scale_changes_at_a_time():
-    found = settings_of([2.0], [1.5, 3.0], 0.1, 0.9)
+    found = settings_of([1.0, 2.0], [1.5, 3.0], 0.1, 0.9)
     assert found[0] == ("", 1.0, GuidanceConfig(lips=1.0, expression=1.0))
     assert [(part, scale) for part, scale, _ in found[1:]] == [("expression", 1.5), ("expression", 3.0), ("lips", 2.0)]
     assert found[1][2] == GuidanceConfig(lips=1.0, expression=1.5, low=0.1, high=0.9)
