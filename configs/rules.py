@@ -137,6 +137,17 @@ def _generate(config: GenerateConfig) -> None:
     if config.stream is None and config.stream_format != "mp4":
         raise ConfigError(f"stream_format={config.stream_format}: needs a stream; add stream=- or stream=PIPE")
     check_overlap(config.window, config.overlap)
+    check_interval(config.guidance.low, config.guidance.high)
+
+
+def check_interval(low: float, high: float) -> None:
+    """Refuses an empty interval of noise levels.
+
+    Raises:
+        ConfigError: Names the key, its value and what is expected.
+    """
+    if low >= high:
+        raise ConfigError(f"guidance.low={low:g}: expected less than guidance.high={high:g}; guidance would never act")
 
 
 def check_overlap(window: int | None, overlap: int | None) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import cast
 
 import torch
 
+from configs.generation import DrivingMode
 from configs.preparation import FaceConfig
 from encoders.factory import build_as, build_landmark_detector
 from generation.batch import VideoCase
@@ -85,10 +87,11 @@ class ModelFiles:
 
         Raises:
             MediaError: If a file cannot be read, or exceeds a limit.
-            SamplingError: If the settings contradict those of the network's training.
+            SamplingError, GuidanceError: If the settings contradict those of the network's training.
             CheckpointError, WeightsError: If the export is missing, or its header cannot be read.
         """
-        sampling_settings(export_config(self.ethd), case.seed, case.steps, case.window, case.overlap)
+        config, mode = export_config(self.ethd), cast(DrivingMode, case.drive)
+        sampling_settings(config, case.seed, case.steps, case.window, case.overlap, case.guidance, mode)
         look_at_inputs(case)
 
     def hashes(self) -> dict[str, str]:

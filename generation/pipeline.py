@@ -203,8 +203,9 @@ class EmotiveTalkPipeline:
     def prepare(self, case: VideoCase) -> Prepared:
         """Reads the files of a case and computes its driving signals. Raises the errors of ``generate``."""
         found = look_at_inputs(case)
+        mode = cast(DrivingMode, case.drive)
         sampling, notes = self.sampler.settings(
-            case.seed, case.steps, case.window, case.overlap, decode_frames=case.decode_frames
+            case.seed, case.steps, case.window, case.overlap, case.guidance, mode, case.decode_frames
         )
         portrait = read_portrait(
             case.portrait,
@@ -228,9 +229,10 @@ class EmotiveTalkPipeline:
             audio,
             portrait,
             emotion,
-            mode=cast(DrivingMode, case.drive),
+            mode=mode,
             extend=case.extend,
             seed=case.seed,
+            lip_strength=case.lips.strength,
             trained_with=self.exported.vaid,
         )
         heavy = self._require_memory(sampling, speech.frames)

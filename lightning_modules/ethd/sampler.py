@@ -11,13 +11,13 @@ Shapes: F frames, C x h x w latent, S side of the frames in pixels, d_e expressi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from configs.generation import DrivingMode
+from configs.generation import DrivingMode, GuidanceConfig
 from configs.models import EthdConfig
 from datamodules.clip_windows import ClipBatch
 from diffusion.ddim import seeded_noise
@@ -27,6 +27,7 @@ from diffusion.windows import window_starts
 from encoders.protocols import LatentCodec
 from lightning_modules.ethd.checkpoint import EthdInfo, build_ethd, noise_schedule
 from lightning_modules.ethd.driving_signals import build_driving_signals
+from lightning_modules.ethd.guidance import Guidance, guidance_of, guided_velocity
 from lightning_modules.ethd.network import DrivingSignals, Ethd
 from lightning_modules.vaid.network import VAID
 from runtime.devices import inference_dtype
@@ -67,6 +68,7 @@ class SamplingSettings:
         steps: Number of DDIM steps.
         window: Frames per window.
         overlap: Frames shared by neighbouring windows.
+        guidance: Guidance of lips and expression.
         decode_frames: Most frames that the codec decodes together; None for its own number.
     """
 
@@ -74,12 +76,13 @@ class SamplingSettings:
     steps: int
     window: int
     overlap: int
+    guidance: Guidance = field(default_factory=Guidance)
     decode_frames: int | None = None
 
     @property
     def passes(self) -> int:
-        """Passes of the network that a step of a window makes together."""
-        return 1
+        """Most passes of the network that a step of a window makes together."""
+        return len(self.guidance.passes(self.guidance.high))
 
 
 def sampling_settings(
@@ -88,6 +91,8 @@ def sampling_settings(
     steps: int | None = None,
     window: int | None = None,
     overlap: int | None = None,
+    guidance: GuidanceConfig | None = None,
+    mode: DrivingMode = "both",
     decode_frames: int | None = None,
 ) -> tuple[SamplingSettings, tuple[str, ...]]:
     """Validates settings and replaces None by the values of the training.
@@ -98,6 +103,8 @@ def sampling_settings(
         steps: Number of DDIM steps.
         window: Frames per window.
         overlap: Frames shared by neighbouring windows.
+        guidance: Guidance of lips and expression.
+        mode: Driving mode of the video.
         decode_frames: Most frames that the codec decodes together.
 
     Returns:
@@ -105,6 +112,7 @@ def sampling_settings(
 
     Raises:
         SamplingError: If the overlap is not shorter than the window, or there are more steps than in the schedule.
+        GuidanceError: If the network was not trained for the guidance.
     """
     steps = config.sampling_steps if steps is None else steps
     if steps > config.diffusion_steps:
@@ -122,8 +130,9 @@ def sampling_settings(
             f"{config.window})"
         )
     longer = f"window={frames}: longer than the {config.window} frames the network was trained with"
-    settings = SamplingSettings(seed, steps, frames, shared, decode_frames)
-    return settings, ((longer,) if frames > config.window else ())
+    guided, notes = guidance_of(guidance, config, mode)
+    notes = (longer, *notes) if frames > config.window else notes
+    return SamplingSettings(seed, steps, frames, shared, guided, decode_frames), notes
 
 
 class Sampler:
@@ -153,10 +162,12 @@ class Sampler:
         steps: int | None = None,
         window: int | None = None,
         overlap: int | None = None,
+        guidance: GuidanceConfig | None = None,
+        mode: DrivingMode = "both",
         decode_frames: int | None = None,
     ) -> tuple[SamplingSettings, tuple[str, ...]]:
         """The settings of a video, see ``sampling_settings``."""
-        return sampling_settings(self.info.config, seed, steps, window, overlap, decode_frames)
+        return sampling_settings(self.info.config, seed, steps, window, overlap, guidance, mode, decode_frames)
 
     def reference(self, frame: np.ndarray) -> Tensor:
         """(S, S, 3) uint8 portrait -> (1, C, h, w) latent as the network's input."""
@@ -228,14 +239,17 @@ class Sampler:
         def predict(x: Tensor, t: Tensor, where: slice) -> Tensor:
             nonlocal done
             near = on_device(signals.window(where), self.device)
+            passes = how.guidance.passes((int(t[0]) + 1) / len(self.schedule))
             denoise = VelocityDenoiser(
-                lambda noisy, level: self.ethd(noisy.to(self.dtype), level, reference_latent, near), self.schedule
+                lambda x, level: guided_velocity(self.ethd, x.to(self.dtype), level, reference_latent, near, passes),
+                self.schedule,
             )
             try:
                 x0 = denoise(x.to(self.device), t).cpu()  # t stays on the CPU, where the schedule is
             except torch.OutOfMemoryError as error:
                 raise SamplingError(
                     f"window={how.window}: does not fit into the memory of {self.device}; set a shorter window"
+                    + (", or leave guidance out" if how.passes > 1 else "")
                 ) from error
             if self.dtype is torch.float16 and not x0.isfinite().all():
                 raise SamplingError(
@@ -300,6 +314,8 @@ class Sampler:
         mode: DrivingMode = "both",
         seed: int = 0,
         steps: int | None = None,
+        guidance: GuidanceConfig | None = None,
+        lip_strength: float = 1.0,
     ) -> np.ndarray:
         """Generates the video of a clip from its reference frame and its sound, exactly as generate.py does.
 
@@ -311,6 +327,8 @@ class Sampler:
             mode: Mode of ``build_driving_signals``.
             seed: Seed of the video.
             steps: Number of DDIM steps; None for the number in the training configuration.
+            guidance: Guidance of lips and expression; None for that of the training configuration.
+            lip_strength: Factor on the lip latents.
 
         Returns:
             (F, S, S, 3) uint8 frames.
@@ -327,9 +345,10 @@ class Sampler:
             e_v=e_v,
             mode=mode,
             seed=seed,
+            lip_strength=lip_strength,
         )
         reference = self.info.latents.reference(batch["reference_latent"])
-        settings, _ = self.settings(seed, steps)
+        settings, _ = self.settings(seed, steps, guidance=guidance, mode=mode)
         return np.stack(list(self.frames(reference, signals, audio.shape[1], settings)))
 
 
