@@ -90,6 +90,21 @@ def test_frames_and_sound_arrive_while_more_are_written(reader):
     assert np.corrcoef(found[: len(sound)], sound)[0, 1] > 0.98
 
 
+def test_copied_sound_arrives_too(reader, tmp_path):
+    with av.open(str(tmp_path / "voice.mp3"), "w") as container:
+        stream = container.add_stream("libmp3lame", rate=44_100, layout="mono")
+        block = av.AudioFrame.from_ndarray(tone(3, 44_100)[None], format="fltp", layout="mono")
+        block.sample_rate = 44_100
+        container.mux([*stream.encode(block), *stream.encode()])
+    with StreamWriter(reader.file, "stream=-", "mp4", size=SIZE, copied=tmp_path / "voice.mp3") as writer:
+        for number in range(50):
+            writer.write(frame(number))
+    data = reader.finish()
+    assert len(shown(data)) == 50
+    sound = [part for _, part in decoded(data, "audio")]
+    assert sum(part.samples for part in sound) / 44_100 == pytest.approx(2, abs=0.05)
+
+
 def test_raw_frames_are_exact(reader):
     frames = [np.random.default_rng(number).integers(0, 255, (64, 96, 3), np.uint8) for number in range(5)]
     with StreamWriter(reader.file, "stream=-", "rgb24", size=SIZE, sound=tone(0.2), sound_rate=48_000) as writer:
