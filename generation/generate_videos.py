@@ -48,8 +48,8 @@ def generate_videos(config: GenerateConfig) -> int:
     console = new_console(stderr=True)
     cases = cases_of(config)
     networks = config.ethd, config.vaid, config.emotion.run
-    own = config.landmarks, config.audio_model, config.codec_model, config.decode_device
-    models = ModelFiles(*networks, config.device, config.face, *own)
+    own = config.landmarks, config.audio_model, config.codec_model
+    models = ModelFiles(*networks, config.device, config.face, *own, codec_device=config.decode_device)
     if config.batch is None:
         with _only(cases[0]):
             models.check(cases[0])

@@ -74,10 +74,8 @@ def main(arguments: list[str]) -> None:
     frames, overlap = options.get("seconds", 66) * FPS, options.get("overlap", round(window / 5))
     print(f"{frames} frames, windows of {window} that share {overlap}")
     for steps in options.get("steps", [10, 25]):
-        first, before, total = windows_before(frames, window, overlap, steps)
-        print(
-            f"{steps:3} steps: first frame after {first} of {total} windows in order, {before} step by step", flush=True
-        )
+        first, total = windows_before(frames, window, overlap, steps)
+        print(f"{steps:3} steps: first frame after {first} of {total} steps of windows", flush=True)
         if "ethd" in options:
             seconds = timed(options, frames, steps)
             print("     first frame {:.1f} s, last step {:.1f} s, last frame {:.1f} s".format(*seconds), flush=True)

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from diffusers import AutoencoderKLTemporalDecoder
+from torch import nn
 from transformers import Wav2Vec2Config, Wav2Vec2Model
 
 from configs.command_line import compose
@@ -47,7 +48,7 @@ def memory_at(pixels: int) -> GenerationMemory:
 def other_weights(sizes: Dimensions) -> int:
     """Bytes of the networks other than ETHD."""
     with torch.device("meta"):
-        networks = [
+        networks: list[nn.Module] = [
             VAID(VAIDConfig(), sizes),
             Wav2Vec2Model(Wav2Vec2Config()),
             FanEncoder(),
