@@ -21,6 +21,7 @@ from av.container import InputContainer
 
 from media.limits import LIMITS, MediaLimits
 from media.mixing import mix
+from media.archives import open_file
 from media.parts import MAX_PARTS, parts_of
 from media.probe import MediaInfo
 from media.sound import JITTER, planes, resample
@@ -317,7 +318,8 @@ def _containers(path: Path, limits: MediaLimits, repairs: _Repairs) -> Iterator[
             raise MediaError(
                 f"{path}: its index is missing: it is cut short or was never finished; fetch or copy it again"
             )
-        parts = parts_of(path, kind)
+        with open_file(path) as file:
+            parts = parts_of(file, kind)
         if parts[-1].note and not parts[-1].patches:
             repairs.add("cut", parts[-1].note)
         if len(parts) == 1 and not parts[0].patches:

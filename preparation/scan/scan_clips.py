@@ -23,6 +23,7 @@ from datamodules.schema import ShardError
 from encoders.factory import build_landmark_detector
 from encoders.protocols import LandmarkDetector
 from media import MediaError
+from media.archives import is_file
 from media.source import identify
 from preparation.clip_source import FAILURES, ClipSource, Reason, Rejected
 from preparation.pool import ClipPool
@@ -144,7 +145,7 @@ def _file(clip: ClipSource) -> list[list[Any]]:
     """Size and time of each file of a clip, and the clip's span and crop; the problem of an unreadable one."""
     found: list[list[Any]] = [[clip.start, clip.end, clip.crop, clip.crop_height]]
     landmarks = clip.path.with_suffix(".csv")
-    for path in (clip.path, clip.audio, landmarks if landmarks.exists() else None):
+    for path in (clip.path, clip.audio, landmarks if is_file(landmarks) else None):
         try:
             found.append([] if path is None else list(identify(path)[1:]))
         except MediaError as error:
