@@ -200,6 +200,7 @@ def _add_packed(listing: Listing) -> None:
             listing.archives.append(archive)
     for entries in (listing.videos, listing.sounds):
         entries.sort(key=_place)
+    listing.notes.append(f"{len(listing.read)} archives are read in place, without unpacking")
 
 
 def _place(entry: Entry) -> list[tuple[bool, str]]:
