@@ -98,7 +98,7 @@ def _suspect(index: Index, sizes: dict[str, int], first: int, last: int) -> np.n
             rows = frames[of[here]] if member != "portraits.npy" else 1
             odd[here] |= size[here] < _bytes(*layout[member]) * np.clip(rows, 0, MAX_SIZE).astype(np.float64)
     wrong[of[odd]] = True
-    for member in REQUIRED_MEMBERS:
+    for member in index.required_members:
         has = np.zeros(last - first, bool)
         if member in samples.member_names:
             has[of[name == samples.member_names.index(member)]] = True
@@ -115,7 +115,7 @@ def _sample(index: Index, sample: SampleEntry, sizes: dict[str, int]) -> Iterato
     if sample.shard not in sizes:
         yield f"sample {sample.key} is in shard {sample.shard!r}, which the index does not list"
         return
-    if missing := [name for name in REQUIRED_MEMBERS if name not in sample.members]:
+    if missing := [name for name in index.required_members if name not in sample.members]:
         yield f"sample {sample.key} has no {missing[0]}; prepare the data again"
     arrays = array_layout(index.dimensions, sample.frames)
     for name, (offset, size) in sample.members.items():

@@ -19,9 +19,9 @@ import numpy as np
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 
+from media.archives import open_file
 from media.limits import LIMITS, MediaLimits
 from media.mixing import mix
-from media.archives import open_file
 from media.parts import MAX_PARTS, parts_of
 from media.probe import MediaInfo
 from media.sound import JITTER, planes, resample

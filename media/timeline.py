@@ -20,9 +20,9 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
+from media.archives import open_file
 from media.display import WIDEST, shown_size
 from media.limits import LIMITS, MediaLimits
-from media.archives import open_file
 from media.parts import parts_of
 from media.source import MediaError, audio_stream, decoder_options, identify, opened, seconds, video_stream
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from media import FrameReader, encode_video, MediaError, look_at, look_at_headers, read_recording, read_sound
+from media import FrameReader, MediaError, encode_video, look_at, look_at_headers, read_recording, read_sound
 from media.archives import Contents, archive_of, contents, hash_of, is_file, member_of, open_file
 from media.source import identify
 from runtime.files import sha256_of

@@ -95,7 +95,9 @@ def test_archives_that_are_not_read_are_named(tmp_path):
             (source / actor).mkdir(parents=True, exist_ok=True)
             with tarfile.open(source / actor / f"{name}.tgz", "w:gz") as tar:
                 tar.add(tmp_path / actor / file, file)
-    with pytest.raises(LayoutError, match=r"4 archives are compressed .*, the first is M003/audio.tgz; unpack") as caught:
+    with pytest.raises(
+        LayoutError, match=r"4 archives are compressed .*, the first is M003/audio.tgz; unpack"
+    ) as caught:
         find_clips(DatasetConfig(name="mead"), source)
     subprocess.run(str(caught.value).partition("in its folder: ")[2], shell=True, check=True)
     found = find_clips(DatasetConfig(name="mead"), source)
