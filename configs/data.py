@@ -26,8 +26,8 @@ class DataConfig:
             clip is drawn once per pass; or of ``frames``, so that every second of video is drawn equally often.
         fields: Members of each sample, e.g. [audio, lip, expression]. ``video`` is available if prepare.py's
             ``store_video`` kept it: for val and test by default, for all splits with ``store_video=all``.
-        audio: Source of the audio features: ``stored`` in the shards, or ``encoded`` from the sound of the whole clip by
-            the frozen encoder of the shards, on the device of the training.
+        audio: Source of the audio features: ``stored`` in the shards, or ``encoded`` from the sound of the whole clip
+            by the frozen encoder of the shards, on the device of the training.
         audio_model: Folder of the audio encoder, for ``encoded``, if the data was prepared with your own.
         window: Frames of a training window.
         pad: true pads shorter clips and masks the padding (V-AID); false trains them at their own length (ETHD).

@@ -48,8 +48,8 @@ class ClipBatch(TypedDict, total=False):
         mask: (B, N) bool, False where padded with zeros.
         valid: (B,) bool, False for clips repeated to give all ranks the same length; exclude them from metrics.
         audio: (B, N, L, D) float16 audio features (audio).
-        clip_speech: (B, S) float32 sound of the whole clips, padded with zeros to that of the longest clip of the run, in
-            place of ``audio`` until it is encoded (audio, with ``data.audio=encoded``).
+        clip_speech: (B, S) float32 sound of the whole clips, padded with zeros to that of the longest clip of the run,
+            in place of ``audio`` until it is encoded (audio, with ``data.audio=encoded``).
         clip_frames: (B,) int64 number of frames of the whole clips (audio, as above).
         lip: (B, N, d_l) float32 lip latents (lip).
         expression: (B, N, d_e) float32 expression latents (expression).

@@ -1,4 +1,4 @@
-"""Files in archives, read where they lie: ``M003/video.tar/video/front/angry/level_1/001.mp4`` is a path like any other.
+"""Files in archives, read where they lie: ``M003/video.tar/video/front/angry/level_1/001.mp4`` is a path as others.
 
 A member of a tar that is not compressed, and one that is stored in a zip, is read as a range of bytes of the archive. A
 compressed member of a zip is decompressed into a nameless temporary file whenever it is opened. Nothing is written

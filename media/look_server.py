@@ -1,8 +1,9 @@
 """The process behind ``media.look``: reads requests from its input, looks at files in a fork, writes answers.
 
 A request is a line of JSON with kind (media, recording, picture, headers or members), paths (hexadecimal bytes), their
-places in archives, members and limits. An answer is a line of JSON with the properties found, an error, or the way in which the process
-that looked has died. The server ends when its input does, so it does not outlive the process that started it.
+places in archives, members and limits. An answer is a line of JSON with the properties found, an error, or the way in
+which the process that looked has died. The server ends when its input does, so it does not outlive the process that
+started it.
 """
 
 from __future__ import annotations

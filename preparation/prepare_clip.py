@@ -206,7 +206,10 @@ class _ClipWork:
             self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - start
 
     def _speech(self) -> np.ndarray:
-        """Reads the sound as it is stored, cut or padded to (F * 640,); silence if there is none and ``audio.required`` is off."""
+        """Reads the sound as it is stored, cut or padded to (F * 640,).
+
+        It is silence if there is none and ``audio.required`` is off.
+        """
         clip, audio = self.clip, self.config.audio
         wanted = self.frames * SAMPLES_PER_FRAME
         try:
