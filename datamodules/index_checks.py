@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import string
 from collections.abc import Iterator
 
 import numpy as np
@@ -18,6 +19,7 @@ MAX_SIZE = 1 << 20  # of any width of features, and frames of a clip
 SCALES = (1e-6, 1e6)  # of latents; those of known codecs are between 0.1 and 2
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 _KEY = re.compile(r"[A-Za-z0-9_-]+")
+_KEY_CHARACTERS = (string.ascii_letters + string.digits + "_-").encode()
 _KNOWN = {*REQUIRED_MEMBERS, *OPTIONAL_MEMBERS}
 
 
@@ -82,7 +84,7 @@ def _suspect(index: Index, sizes: dict[str, int], first: int, last: int) -> np.n
     """(last - first,) bool: samples in which ``_sample`` may find something. Columns are compared at once."""
     samples, layout = index.samples, array_layout(index.dimensions, 1)
     frames = samples.frames[first:last]
-    wrong = ~samples.keys_match(f"^(?:{_KEY.pattern})$", first, last) | (frames < 1) | (frames > MAX_SIZE)
+    wrong = ~samples.keys_have_only(_KEY_CHARACTERS, first, last) | (frames < 1) | (frames > MAX_SIZE)
     codes, names = samples.label_codes("shard")
     bounds = np.array([sizes.get(name, -1) for name in names], np.int64)[codes[first:last]]
     wrong |= bounds < 0
