@@ -113,9 +113,8 @@ class _ClipWork:
         if clip.problem is not None:
             raise Rejected(clip.problem, clip.problem_detail)
         with self._timed("decode"):
-            info = _looked_at(clip.path.absolute(), *identify(clip.path)[1:])
-            if clip.audio is not None:
-                _looked_at(clip.audio.absolute(), *identify(clip.audio)[1:])
+            files = [identify(path) for path in (clip.path, clip.audio) if path is not None]
+            info, *_ = [_looked_at(*file) for file in files]
             self.annotated = clip.crop_in(info.width, info.height)
             self.reader = FrameReader(clip.path, start=clip.start, end=clip.end, fps=FPS)
         self.frames = len(self.reader)
@@ -145,6 +144,8 @@ class _ClipWork:
             latent, precision, error = encode_within(
                 encoders.codec, pictures, config.precision, config.latent_tolerance
             )
+        if [identify(path) for path, *_ in files] != files:
+            raise Rejected(Reason.UNREADABLE, "the file changed while it was read; run the command with retry=true")
         made |= {"latent": latent, "lip": lip, "expression": expression}
         encoders.require_announced(made, self.frames, config.frame_size)
         with self._timed("pack"):

@@ -96,10 +96,9 @@ class _ClipScan:
 
     def rows(self) -> list[Row]:
         clip = self.clip
-        before = identify(clip.path)
-        for path in (clip.path, clip.audio):
-            if path is not None:
-                look_at(path, limits=RECORDINGS)  # in a child process, so that a hostile file ends that one alone
+        files = [identify(path) for path in (clip.path, clip.audio) if path is not None]
+        for path, *_ in files:
+            look_at(path, limits=RECORDINGS)  # in a child process, so that a hostile file ends that one alone
         facts = container_facts(clip.path, clip.audio)
         hashes = {"sha256": hash_of(clip.path)}
         if clip.audio is not None:
@@ -107,7 +106,7 @@ class _ClipScan:
         reader = FrameReader(clip.path, start=clip.start, end=clip.end, fps=FPS)
         self._decode(reader)
         sound = self._sound()
-        if identify(clip.path) != before:
+        if [identify(path) for path, *_ in files] != files:
             raise Rejected(Reason.UNREADABLE, "the file changed while it was read; run the scan again")
         first, last = self._common_span(facts, sound)
         thumbnails = np.stack(self.signals.thumbnails)

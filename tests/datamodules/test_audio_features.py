@@ -95,10 +95,10 @@ def test_lightning_gives_the_features_to_the_module(shards):
     class Module(L.LightningModule):
         def training_step(self, batch, index):
             seen.append(batch["audio"])
-            return None
+            return
 
         def configure_optimizers(self):
-            return None
+            return
 
     trainer = L.Trainer(max_steps=-1, max_epochs=1, limit_train_batches=2, logger=False, accelerator="cpu",
                         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)  # fmt: skip
