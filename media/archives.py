@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import os
 import stat
 import struct
@@ -28,6 +29,8 @@ from runtime.files import sha256_of
 
 PACKED = (".tar", ".zip")
 MAX_MEMBERS = 2_000_000
+_MAX_HEADER = 1 << 20  # bytes of one header of a tar, such as a long name
+_MAX_DIRECTORY = 512 << 20  # bytes of the list of a zip
 _UNSUSPICIOUS = 64 << 20  # bytes to which any member may decompress
 _RATIO = 100  # videos and sounds hardly become smaller
 _BLOCK = 1 << 20
@@ -228,8 +231,31 @@ def _take(found: Contents, name: str, place: _Place | str) -> None:
         found.places[inside] = place
 
 
+class _Headers(io.BufferedReader):
+    """An archive of which headers are read, and nothing that is larger than a header.
+
+    Args:
+        archive: The archive.
+        most: Bytes of one header.
+    """
+
+    def __init__(self, archive: Path, most: int) -> None:
+        super().__init__(io.FileIO(archive))
+        self._most = most
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Reads a header.
+
+        Raises:
+            ValueError: If it is larger.
+        """
+        if size is not None and size > self._most:
+            raise ValueError(f"a header of {size} bytes, expected at most {self._most}")
+        return super().read(self._most if size is None or size < 0 else size)
+
+
 def _in_tar(archive: Path, size: int) -> Iterator[tuple[str, _Place | str]]:
-    with tarfile.open(archive, "r:") as tar:
+    with _Headers(archive, _MAX_HEADER) as file, tarfile.open(fileobj=file, mode="r:") as tar:
         for member in tar:
             tar.members = []  # tarfile keeps every one
             if member.isdir():
@@ -243,14 +269,13 @@ def _in_tar(archive: Path, size: int) -> Iterator[tuple[str, _Place | str]]:
             else:
                 yield member.name, (member.offset_data, member.size, member.size, None)
         # tarfile takes a damaged header for the end.
-        with archive.open("rb") as file:
-            file.seek(tar.offset)
-            if any(file.read(tarfile.BLOCKSIZE)):
-                raise tarfile.ReadError(f"no header at byte {tar.offset}")
+        file.seek(tar.offset)
+        if any(file.read(tarfile.BLOCKSIZE)):
+            raise tarfile.ReadError(f"no header at byte {tar.offset}")
 
 
 def _in_zip(archive: Path, size: int) -> Iterator[tuple[str, _Place | str]]:
-    with zipfile.ZipFile(archive) as packed, archive.open("rb") as file:
+    with _Headers(archive, _MAX_DIRECTORY) as file, zipfile.ZipFile(file) as packed:
         for member in packed.infolist():
             if member.is_dir():
                 continue

@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import struct
 import tarfile
 import tempfile
 import zipfile
@@ -225,6 +226,22 @@ def test_no_temporary_file_stays(video, tmp_path, monkeypatch):
     with open_file(archive / "talk.mp4") as file:
         assert file.read() == video.read_bytes()
     assert list(place.iterdir()) == []
+
+
+def test_a_header_as_large_as_the_disk_is_not_read(tmp_path):
+    """A long name of 4 GB, which is a hole in the file, and a zip whose list is one."""
+    header = tarfile.TarInfo("././@LongLink")
+    header.type, header.size = tarfile.GNUTYPE_LONGNAME, 4 << 30
+    (tmp_path / "a.tar").write_bytes(header.tobuf())
+    os.truncate(tmp_path / "a.tar", 5 << 30)
+    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 1, 1, 2 << 30, 0, 0)
+    with (tmp_path / "a.zip").open("wb") as file:
+        file.seek(2 << 30)
+        file.write(end)
+    for name in ("a.tar", "a.zip"):
+        found = contents(tmp_path / name)
+        assert not found.places
+        assert "a header of" in found.problems[""]
 
 
 def test_many_members_are_a_limit(tmp_path, monkeypatch):

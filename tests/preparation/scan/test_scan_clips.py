@@ -141,9 +141,7 @@ def test_a_video_that_changed_since_its_scan_is_not_encoded_by_the_old_one(video
     os.utime(clip)  # another time, the same content
     run("encode", source, output, workers=1)
     clip.write_bytes(clip.read_bytes() + b"\0\0\0\x08free")
-    with pytest.raises(
-        ShardError, match=r"1 videos have changed .* \(Zcopy\.mp4\); run task=scan"
-    ):
+    with pytest.raises(ShardError, match=r"1 videos have changed .* \(Zcopy\.mp4\); run task=scan"):
         run("encode", source, output, workers=1)
     config = compose("prepare", PrepareConfig, command("scan", source, output)[2:])
     table = merge_scan(config, find_clips(config.dataset, source).clips, output)
