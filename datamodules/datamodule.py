@@ -214,8 +214,10 @@ class ShardDataModule(LightningDataModule):
         return batch
 
     def _batch_reader(self, fields: Sequence[str]) -> BatchReader:
+        if self._audio is None:
+            return BatchReader(self._readers, fields)
         longest = max(int(clips.frames.max()) for clips in self.clips.values() if len(clips))
-        return BatchReader(self._readers, fields, longest if self._audio is not None else None)
+        return BatchReader(self._readers, fields, longest)
 
     def train_dataloader(self) -> StreamLoader:
         """Resumable loader of this rank's part of the training order."""
