@@ -109,8 +109,8 @@ def _prepare(config: PrepareConfig) -> None:
 
 def _require_folder(key: str, folder: str) -> None:
     if not Path(folder).is_dir():
-        kind = "is a file; give the folder that contains it" if Path(folder).exists() else "does not exist"
-        raise ConfigError(f"{key}={folder}: {kind}; expected a folder of videos")
+        kind = "is a file" if Path(folder).exists() else "does not exist"
+        raise ConfigError(f"{key}={folder}: {kind}; expected a folder of videos, also for one video or archive")
 
 
 def _train(config: TrainConfig) -> None:
