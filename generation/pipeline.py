@@ -164,7 +164,8 @@ class EmotiveTalkPipeline:
     def prepare(self, case: VideoCase) -> Prepared:
         """Reads the files of a case and computes its driving signals. Raises the errors of ``generate``."""
         found = look_at_inputs(case)
-        sampling, notes = self.sampler.settings(case.seed, case.steps, case.window, case.overlap)
+        mode = cast(DrivingMode, case.drive)
+        sampling, notes = self.sampler.settings(case.seed, case.steps, case.window, case.overlap, case.guidance, mode)
         portrait = read_portrait(
             case.portrait,
             self.encoders.landmarks,
@@ -187,9 +188,10 @@ class EmotiveTalkPipeline:
             audio,
             portrait,
             emotion,
-            mode=cast(DrivingMode, case.drive),
+            mode=mode,
             extend=case.extend,
             seed=case.seed,
+            lip_strength=case.lips.strength,
             trained_with=self.exported.vaid,
         )
         short = hardly_trained(min(sampling.window, speech.frames), self.exported.trained_windows)
