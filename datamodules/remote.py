@@ -138,7 +138,7 @@ def read_file(root: str, name: str, most: int) -> bytes:
         most: Bytes that are accepted.
 
     Raises:
-        Unavailable: If it cannot be fetched. That there is none is not told from other failures of a command.
+        Unavailable: If it cannot be fetched. A command that fails may also mean that there is none.
         ShardError: If it has more bytes.
     """
     return _fetched(address(root, name), most)[0]

@@ -140,7 +140,7 @@ def test_features_of_recent_clips_are_kept_within_a_limit(shards):
 
 
 def test_a_window_has_the_features_of_the_whole_clip(tmp_path, monkeypatch):
-    """wav2vec 2.0 hears the whole clip: its features of a cut-out differ."""
+    """wav2vec 2.0 receives the whole clip: its features of a cut-out differ."""
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(0)
     config = transformers.Wav2Vec2Config(
