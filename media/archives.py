@@ -34,6 +34,8 @@ _MAX_DIRECTORY = 512 << 20  # bytes of the list of a zip
 _UNSUSPICIOUS = 64 << 20  # bytes to which any member may decompress
 _RATIO = 100  # videos and sounds hardly become smaller
 _BLOCK = 1 << 20
+_METHODS = {9: "deflate64", zipfile.ZIP_BZIP2: "bzip2", zipfile.ZIP_LZMA: "lzma", 93: "zstd"}
+_LOCAL_MARK = b"PK\3\4"
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # mark, length of the name, length of the extra field
 
 _Place = tuple[int, int, int, int | None]  # as in Member
@@ -257,7 +259,7 @@ class _Headers(io.BufferedReader):
 def _in_tar(archive: Path, size: int) -> Iterator[tuple[str, _Place | str]]:
     with _Headers(archive, _MAX_HEADER) as file, tarfile.open(fileobj=file, mode="r:") as tar:
         for member in tar:
-            tar.members = []  # tarfile keeps every one
+            tar.members = []  # type: ignore[attr-defined]  # tarfile keeps every one
             if member.isdir():
                 continue
             if member.issym() or member.islnk():
@@ -288,9 +290,9 @@ def _in_zip(archive: Path, size: int) -> Iterator[tuple[str, _Place | str]]:
             elif member.flag_bits & 0x1:
                 yield member.filename, "is encrypted; unpack the archive"
             elif member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                kind = zipfile.compressor_names.get(member.compress_type, str(member.compress_type))
+                kind = _METHODS.get(member.compress_type, f"method {member.compress_type}")
                 yield member.filename, f"is compressed with {kind}; unpack the archive"
-            elif mark != zipfile.stringFileHeader or offset + member.compress_size > size:
+            elif mark != _LOCAL_MARK or offset + member.compress_size > size:
                 yield member.filename, "is cut short with its archive; copy the archive again"
             elif compressed and member.file_size > max(_UNSUSPICIOUS, _RATIO * member.compress_size):
                 yield (

@@ -120,7 +120,7 @@ class SidecarDetector:
 def _read(path: Path) -> _Rows:
     """Parses a landmark file. It may come from a stranger: lines are converted one at a time."""
     try:
-        with open_file(path) as packed, TextIOWrapper(packed, newline="", encoding="utf-8-sig") as file:  # type: ignore[arg-type]
+        with open_file(path) as packed, TextIOWrapper(packed, newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, skipinitialspace=True)
             names, table = _table(path, [name.strip() for name in next(reader, [])], reader)
     except FileNotFoundError:
