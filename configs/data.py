@@ -26,6 +26,9 @@ class DataConfig:
             clip is drawn once per pass; or of ``frames``, so that every second of video is drawn equally often.
         fields: Members of each sample, e.g. [audio, lip, expression]. ``video`` is available if prepare.py's
             ``store_video`` kept it: for val and test by default, for all splits with ``store_video=all``.
+        audio: Source of the audio features: ``stored`` in the shards, or ``encoded`` from the sound of the whole clip
+            by the frozen encoder of the shards, on the device of the training.
+        audio_model: Folder of the audio encoder, for ``encoded``, if the data was prepared with your own.
         window: Frames of a training window.
         pad: true pads shorter clips and masks the padding (V-AID); false trains them at their own length (ETHD).
         reference: Source of x_ref of a training window: its own ``clip``, as in the paper, or any clip of the
@@ -52,6 +55,8 @@ class DataConfig:
     weights: dict[str, int] = at_least({}, 1, "; leave a root out to draw nothing from it")
     mix: str = choice("clips", "clips", "frames")
     fields: list[str] = choice(["audio", "lip", "expression"], *FIELDS)
+    audio: str = choice("stored", "stored", "encoded")
+    audio_model: str | None = literal(None)
     window: int = positive(120)
     pad: bool = True
     reference: str = choice("clip", "clip", "speaker")

@@ -142,6 +142,7 @@ class PrepareConfig:
             (agreement of lips and sound).
         select: Condition on the columns of a scan (docs/data.md) that chosen shots meet; empty for all.
         retry: Whether clips that failed are tried again even if their files have not changed.
+        store_audio: Whether audio features are stored; false leaves them to ``data.audio=encoded`` of a training.
         store_video: Splits whose pixels are stored in the shards: none, test (val and test) or all.
     """
 
@@ -170,4 +171,5 @@ class PrepareConfig:
     networks: list[str] = choice(["arcface", "syncnet"], "arcface", "syncnet")
     select: str = literal("")
     retry: bool = False
+    store_audio: bool = True
     store_video: str = choice("test", "none", "test", "all")

@@ -110,7 +110,7 @@ def _prepare(config: PrepareConfig) -> None:
 def _require_folder(key: str, folder: str) -> None:
     if not Path(folder).is_dir():
         kind = "is a file" if Path(folder).exists() else "does not exist"
-        raise ConfigError(f"{key}={folder}: {kind}; expected a folder of videos")
+        raise ConfigError(f"{key}={folder}: {kind}; expected a folder of videos, also for one video or archive")
 
 
 def _train(config: TrainConfig) -> None:

@@ -48,6 +48,9 @@ class ClipBatch(TypedDict, total=False):
         mask: (B, N) bool, False where padded with zeros.
         valid: (B,) bool, False for clips repeated to give all ranks the same length; exclude them from metrics.
         audio: (B, N, L, D) float16 audio features (audio).
+        clip_speech: (B, S) float32 sound of the whole clips, padded with zeros to that of the longest clip of the run,
+            in place of ``audio`` until it is encoded (audio, with ``data.audio=encoded``).
+        clip_frames: (B,) int64 number of frames of the whole clips (audio, as above).
         lip: (B, N, d_l) float32 lip latents (lip).
         expression: (B, N, d_e) float32 expression latents (expression).
         reference_expression: (B, d_e) float32 e_ref (expression).
@@ -76,6 +79,8 @@ class ClipBatch(TypedDict, total=False):
     mask: Tensor
     valid: Tensor
     audio: Tensor
+    clip_speech: Tensor
+    clip_frames: Tensor
     lip: Tensor
     expression: Tensor
     reference_expression: Tensor
@@ -192,16 +197,23 @@ class BatchReader:
     Args:
         readers: One reader per root.
         fields: Fields of the batches, a subset of ``FIELDS``.
+        speech_frames: Length to which the sound of whole clips is padded, frames, if audio features are made from it;
+            None if they are stored.
 
     Raises:
         ValueError: If a field is unknown.
     """
 
-    def __init__(self, readers: Sequence[ShardReader], fields: Sequence[str]) -> None:
+    def __init__(self, readers: Sequence[ShardReader], fields: Sequence[str], speech_frames: int | None = None) -> None:
         if unknown := set(fields) - set(FIELDS):
             raise ValueError(f"data.fields: unknown {', '.join(sorted(unknown))}; choose from {', '.join(FIELDS)}")
         self.readers = list(readers)
         self.fields = tuple(dict.fromkeys(fields))
+        self.speech_frames = speech_frames
+        encoded = ("audio",) if speech_frames is not None else ()
+        self._members = {
+            field: member for field, member in _FRAME_FIELDS.items() if field in self.fields and field not in encoded
+        }
 
     def read(self, windows: Sequence[Window], length: int, step: int, allocate: Allocate = new_tensor) -> ClipBatch:
         """Reads a batch of windows.
@@ -233,9 +245,11 @@ class BatchReader:
         }
         self._fetch(windows)
         tensors: dict[str, Tensor] = {}
-        for field in self.fields:
-            if field in _FRAME_FIELDS:
-                tensors[field] = self._frames(windows, length, _FRAME_FIELDS[field], allocate)
+        for field, member in self._members.items():
+            tensors[field] = self._frames(windows, length, member, allocate)
+        if "audio" in self.fields and self.speech_frames is not None:
+            tensors["clip_speech"] = self._clip_speech(windows, self.speech_frames, allocate)
+            tensors["clip_frames"] = torch.tensor([window.clip.entry.frames for window in windows])
         if "speech" in self.fields:
             tensors["speech"] = self._speech(windows, length, allocate)
         if "video" in self.fields:
@@ -247,7 +261,7 @@ class BatchReader:
 
     def _fetch(self, windows: Sequence[Window]) -> None:
         """Asks remote roots for everything whose place is known, at once."""
-        members = [_FRAME_FIELDS[field] for field in self.fields if field in _FRAME_FIELDS]
+        members = list(self._members.values())
         wanted: dict[int, list[WantedRows]] = {}
         for window in windows:
             of_clip = wanted.setdefault(window.clip.reader, [])
@@ -313,17 +327,29 @@ class BatchReader:
     def _speech(self, windows: Sequence[Window], length: int, allocate: Allocate) -> Tensor:
         out = allocate((len(windows), length * SAMPLES_PER_FRAME), torch.float32).zero_()
         for row, window in zip(out, windows, strict=True):
-            entry = window.clip.entry
-            samples = decode_speech(self._reader(window).read_bytes(entry, "speech.flac"), f"{entry.key}.speech.flac")
-            if len(samples) != entry.frames * SAMPLES_PER_FRAME:
-                raise ShardError(
-                    f"{entry.shard}: {entry.key}.speech.flac has {len(samples)} samples, expected "
-                    f"{entry.frames * SAMPLES_PER_FRAME} for {entry.frames} frames; run prepare.py task=check"
-                )
+            samples = self._samples(window)
             first = window.start * SAMPLES_PER_FRAME
             count = window.frames * SAMPLES_PER_FRAME
             row[:count] = torch.from_numpy(samples[first : first + count])
         return out
+
+    def _clip_speech(self, windows: Sequence[Window], frames: int, allocate: Allocate) -> Tensor:
+        out = allocate((len(windows), frames * SAMPLES_PER_FRAME), torch.float32).zero_()
+        for row, window in zip(out, windows, strict=True):
+            samples = self._samples(window)
+            row[: len(samples)] = torch.from_numpy(samples)
+        return out
+
+    def _samples(self, window: Window) -> np.ndarray:
+        """(S,) float32 sound of the whole clip."""
+        entry = window.clip.entry
+        samples = decode_speech(self._reader(window).read_bytes(entry, "speech.flac"), f"{entry.key}.speech.flac")
+        if len(samples) != entry.frames * SAMPLES_PER_FRAME:
+            raise ShardError(
+                f"{entry.shard}: {entry.key}.speech.flac has {len(samples)} samples, expected "
+                f"{entry.frames * SAMPLES_PER_FRAME} for {entry.frames} frames; run prepare.py task=check"
+            )
+        return samples
 
     def _video(self, windows: Sequence[Window], length: int, allocate: Allocate) -> Tensor:
         out = None

@@ -10,14 +10,16 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 from lightning.pytorch import LightningDataModule
 
 from configs.data import DataConfig
 from configs.fields import MISSING
 from configs.rules import check_data
+from datamodules.audio_features import AudioFeatures
 from datamodules.checks import check_sides, sides_of
 from datamodules.clip_list import ClipList, ClipPart
-from datamodules.clip_windows import BatchReader, Clip, ClipBatch, Window, emotion_index
+from datamodules.clip_windows import BatchReader, Clip, ClipBatch, RankBatch, Window, emotion_index, micro_batches
 from datamodules.identities import RootPeople, check_people
 from datamodules.index_checks import check_index
 from datamodules.loader import EvaluationDataset, EvaluationLoader, StreamDataset, StreamLoader
@@ -65,6 +67,7 @@ class ShardDataModule(LightningDataModule):
         self.indices: dict[str, Index] = {}
         self.clips: dict[str, ClipList] = {}
         self._readers: list[ShardReader] = []
+        self._audio: AudioFeatures | None = None
 
     def roots(self) -> dict[str, str]:
         """Maps dataset names to folders or URLs."""
@@ -106,6 +109,10 @@ class ShardDataModule(LightningDataModule):
         check_people(people)
         self.clips, self._readers = {split: ClipList(each) for split, each in parts.items()}, readers
         self._check_together()
+        if self.config.audio == "encoded":
+            self._audio = AudioFeatures(self.index.encoders["audio"], self.dimensions, self.config.audio_model)
+            if "audio" in self.config.fields:
+                self._audio.encoder(self.trainer.strategy.root_device if self.trainer else torch.device("cpu"))
 
     def _check_together(self) -> None:
         """Checks that several roots match; a single root has nothing to check."""
@@ -192,7 +199,25 @@ class ShardDataModule(LightningDataModule):
             ShardError: If a shard is damaged.
         """
         count = min(clip.entry.frames, frames or clip.entry.frames)
-        return BatchReader(self._readers, fields).read([Window(clip, 0, 0, count, -1)], count, 0)
+        return self._encoded(self._batch_reader(fields).read([Window(clip, 0, 0, count, -1)], count, 0))
+
+    def on_after_batch_transfer(self, batch: RankBatch, dataloader_idx: int) -> RankBatch:
+        """Makes the audio features of a batch from its sound with ``data.audio=encoded``, on the batch's device."""
+        del dataloader_idx
+        for part in micro_batches(batch):
+            self._encoded(part)
+        return batch
+
+    def _encoded(self, batch: ClipBatch) -> ClipBatch:
+        if self._audio is not None and "clip_speech" in batch:
+            self._audio.add_to(batch)
+        return batch
+
+    def _batch_reader(self, fields: Sequence[str]) -> BatchReader:
+        if self._audio is None:
+            return BatchReader(self._readers, fields)
+        longest = max(int(clips.frames.max()) for clips in self.clips.values() if len(clips))
+        return BatchReader(self._readers, fields, longest)
 
     def train_dataloader(self) -> StreamLoader:
         """Resumable loader of this rank's part of the training order."""
@@ -201,7 +226,7 @@ class ShardDataModule(LightningDataModule):
         dataset = StreamDataset(
             clips,
             self._training_order(clips),
-            BatchReader(self._readers, config.fields),
+            self._batch_reader(config.fields),
             batch_size=config.batch_size,
             micro_batch=config.micro_batch,
             window=config.window,
@@ -223,7 +248,7 @@ class ShardDataModule(LightningDataModule):
 
     def _evaluation(self, split: str, window: int | None, count: int | None = None) -> EvaluationLoader:
         clips = self._split_clips(split).first(count)
-        dataset = EvaluationDataset(clips, BatchReader(self._readers, self.config.fields), window, *self._rank())
+        dataset = EvaluationDataset(clips, self._batch_reader(self.config.fields), window, *self._rank())
         return EvaluationLoader(dataset, workers=self.config.workers)
 
     def _training_order(self, clips: ClipList) -> Order:
@@ -273,6 +298,11 @@ class ShardDataModule(LightningDataModule):
     def _checked_index(self, root: str) -> Index:
         index = read_index(root)
         check_index(index, root)
+        if "audio" in self.config.fields and self.config.audio == "stored" and not index.stores_audio:
+            raise ShardError(
+                f"{root}: stores no audio features (it was prepared with store_audio=false); set data.audio=encoded, "
+                "which makes them from the sound"
+            )
         wanted = self.config.name
         if wanted not in (index.dataset, "mixture", MISSING):
             raise ShardError(

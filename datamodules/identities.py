@@ -1,22 +1,32 @@
 """Who is in shards, and the check that nobody is on two sides of a split, over all roots of a training.
 
 ``identities.npz`` next to an index holds a fingerprint of the video of each sample, and a vector of the face of each
-speaker where ArcFace's weights were there. Shards of before have none: their people are known by name alone.
+speaker where ArcFace's weights were there. It is read as the index is, also from remote roots. Shards of before have
+none: their people are known by name alone.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
+import logging
 import zipfile
+import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
+from datamodules.remote import Unavailable, address, is_remote, read_file
 from datamodules.schema import SPLITS, Index, ShardError
 
+log = logging.getLogger(__name__)
+
 IDENTITIES_NAME = "identities.npz"
+MAX_BYTES = 2**30  # of its arrays; those of 100,000 clips have 40 MB
 NAMED = 3  # people or videos that a message names
 
 
@@ -36,25 +46,48 @@ class Identities:
 
     @classmethod
     def read(cls, root: str) -> Identities:
-        """Reads the file in a folder of shards; empty if there is none, as on remote roots.
+        """Reads the file of a folder, a URL or a command; empty if there is none, which is noted for remote roots.
 
         Raises:
             ShardError: If it is damaged.
         """
-        path = Path(root).expanduser() / IDENTITIES_NAME
+        where = address(root, IDENTITIES_NAME) if is_remote(root) else f"{Path(root) / IDENTITIES_NAME}"
         try:
-            with np.load(path, allow_pickle=False) as stored:
-                keys, content = stored["keys"].tolist(), stored["content"].tolist()
-                speakers, vectors = stored["speakers"].tolist(), stored["vectors"].astype(np.float32)
+            with _opened(root) as file:
+                return cls() if file is None else cls._of(file)
         except OSError as error:
-            if isinstance(error, FileNotFoundError | NotADirectoryError):
-                return cls()
-            raise ShardError(f"{path}: cannot be read ({error})") from error
-        except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise ShardError(f"{path}: damaged ({error}); run prepare.py task=merge again") from error
+            raise ShardError(f"{where}: cannot be read ({error})") from error
+        except (ValueError, KeyError, TypeError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+            raise ShardError(f"{where}: damaged ({error}); run prepare.py task=merge again") from error
+
+    @classmethod
+    def _of(cls, file: IO[bytes]) -> Identities:
+        with zipfile.ZipFile(file) as packed:
+            size = sum(member.file_size for member in packed.infolist())
+        if size > MAX_BYTES:
+            raise ValueError(f"its arrays have {size} bytes, expected at most {MAX_BYTES}")
+        with np.load(file, allow_pickle=False) as stored:
+            keys, content, speakers = (stored[name].tolist() for name in ("keys", "content", "speakers"))
+            vectors = stored["vectors"].astype(np.float32)
         if len(keys) != len(content) or len(speakers) != len(vectors) or vectors.ndim != 2:
-            raise ShardError(f"{path}: damaged (its arrays differ in length); run prepare.py task=merge again")
+            raise ValueError("its arrays differ in length")
+        if not np.isfinite(vectors).all():
+            raise ValueError("its vectors have values that are not numbers")
         return cls(dict(zip(map(str, keys), map(str, content), strict=True)), tuple(map(str, speakers)), vectors)
+
+
+def _opened(root: str) -> contextlib.AbstractContextManager[IO[bytes] | None]:
+    """The file of a root, opened; None if there is none."""
+    if is_remote(root):
+        try:
+            return io.BytesIO(read_file(root, IDENTITIES_NAME, MAX_BYTES))
+        except Unavailable as error:
+            log.warning("%s: has no %s, so its people are known by name alone (%s)", root, IDENTITIES_NAME, error)
+            return contextlib.nullcontext()
+    try:
+        return (Path(root).expanduser() / IDENTITIES_NAME).open("rb")
+    except (FileNotFoundError, NotADirectoryError):
+        return contextlib.nullcontext()
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import string
 from collections.abc import Iterator
 
 import numpy as np
@@ -18,6 +19,7 @@ MAX_SIZE = 1 << 20  # of any width of features, and frames of a clip
 SCALES = (1e-6, 1e6)  # of latents; those of known codecs are between 0.1 and 2
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 _KEY = re.compile(r"[A-Za-z0-9_-]+")
+_KEY_CHARACTERS = (string.ascii_letters + string.digits + "_-").encode()
 _KNOWN = {*REQUIRED_MEMBERS, *OPTIONAL_MEMBERS}
 
 
@@ -82,7 +84,7 @@ def _suspect(index: Index, sizes: dict[str, int], first: int, last: int) -> np.n
     """(last - first,) bool: samples in which ``_sample`` may find something. Columns are compared at once."""
     samples, layout = index.samples, array_layout(index.dimensions, 1)
     frames = samples.frames[first:last]
-    wrong = ~samples.keys_match(f"^(?:{_KEY.pattern})$", first, last) | (frames < 1) | (frames > MAX_SIZE)
+    wrong = ~samples.keys_have_only(_KEY_CHARACTERS, first, last) | (frames < 1) | (frames > MAX_SIZE)
     codes, names = samples.label_codes("shard")
     bounds = np.array([sizes.get(name, -1) for name in names], np.int64)[codes[first:last]]
     wrong |= bounds < 0
@@ -98,7 +100,7 @@ def _suspect(index: Index, sizes: dict[str, int], first: int, last: int) -> np.n
             rows = frames[of[here]] if member != "portraits.npy" else 1
             odd[here] |= size[here] < _bytes(*layout[member]) * np.clip(rows, 0, MAX_SIZE).astype(np.float64)
     wrong[of[odd]] = True
-    for member in REQUIRED_MEMBERS:
+    for member in index.required_members:
         has = np.zeros(last - first, bool)
         if member in samples.member_names:
             has[of[name == samples.member_names.index(member)]] = True
@@ -115,7 +117,7 @@ def _sample(index: Index, sample: SampleEntry, sizes: dict[str, int]) -> Iterato
     if sample.shard not in sizes:
         yield f"sample {sample.key} is in shard {sample.shard!r}, which the index does not list"
         return
-    if missing := [name for name in REQUIRED_MEMBERS if name not in sample.members]:
+    if missing := [name for name in index.required_members if name not in sample.members]:
         yield f"sample {sample.key} has no {missing[0]}; prepare the data again"
     arrays = array_layout(index.dimensions, sample.frames)
     for name, (offset, size) in sample.members.items():

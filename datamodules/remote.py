@@ -34,6 +34,10 @@ MAX_INDEX = 2**30  # bytes; that of 100,000 clips has 20 MB
 _REMOTE = re.compile(r"(pipe:|[a-z][a-z0-9+.-]*://)")
 
 
+class Unavailable(ShardError):
+    """A file of a remote root that is not there, or cannot be fetched."""
+
+
 def is_remote(root: str) -> bool:
     """Whether a root is a URL or a command, not a folder."""
     return _REMOTE.match(root) is not None
@@ -67,7 +71,8 @@ def fetch(url: str, into: BinaryIO, most: int) -> str:
         most: Bytes that are accepted; it ends after one more.
 
     Raises:
-        ShardError: If it fails; the message names the command and its exit status.
+        Unavailable: If it fails; the message names the command and its exit status.
+        ShardError: If it sends more bytes.
     """
     digest = hashlib.sha256()
     stream = None
@@ -87,7 +92,7 @@ def fetch(url: str, into: BinaryIO, most: int) -> str:
             raise
         status = getattr(stream, "status", None)
         outcome = f"exit status {status}" if status is not None else str(error)
-        raise ShardError(
+        raise Unavailable(
             f"{url.removeprefix('pipe:')}: could not be fetched ({outcome}); check data.root, and run the command or "
             "open the URL yourself to see the cause"
         ) from error
@@ -124,9 +129,24 @@ def read_index(root: str) -> Index:
     return Index.from_json(text, url, open_table)
 
 
-def _fetched(url: str) -> tuple[bytes, str]:
+def read_file(root: str, name: str, most: int) -> bytes:
+    """Reads a file that a remote root need not have.
+
+    Args:
+        root: URL or command.
+        name: Name of the file.
+        most: Bytes that are accepted.
+
+    Raises:
+        Unavailable: If it cannot be fetched. A command that fails may also mean that there is none.
+        ShardError: If it has more bytes.
+    """
+    return _fetched(address(root, name), most)[0]
+
+
+def _fetched(url: str, most: int = MAX_INDEX) -> tuple[bytes, str]:
     """Content of a URL of an index, and its SHA-256."""
     with tempfile.TemporaryFile() as file:
-        digest = fetch(url, file, MAX_INDEX)
+        digest = fetch(url, file, most)
         file.seek(0)
         return file.read(), digest

@@ -222,10 +222,10 @@ class SampleTable(Sequence[SampleEntry]):
 
     def repeated_keys(self) -> list[str]:
         """Keys that more than one sample has."""
-        import pyarrow.compute as pc
-
         if len(np.unique(self._key_hashes())) == len(self):
             return []
+        import pyarrow.compute as pc  # takes 5 MiB
+
         counts = self._keys.value_counts()
         several = counts.filter(pc.greater(counts.field("counts"), 1))
         found: list[str] = several.field("values").to_pylist()
@@ -233,10 +233,9 @@ class SampleTable(Sequence[SampleEntry]):
 
     def _key_hashes(self) -> np.ndarray:
         """(N,) uint64 hash of each key: its bytes times pseudo-random numbers, in steps that need little memory."""
-        ends = np.frombuffer(self._keys.buffers()[1], np.int32, len(self) + 1, 4 * self._keys.offset)
-        text = np.frombuffer(self._keys.buffers()[2] or b"", np.uint8)
+        ends, text = self._key_bytes()
         longest = int(np.diff(ends).max(initial=0))
-        factors = np.random.default_rng(0).integers(1 << 62, size=longest + 1, dtype=np.uint64)
+        factors = _pseudo_random(longest + 1)
         found = np.empty(len(self), np.uint64)
         for first in range(0, len(self), 4096):
             part = ends[first : first + 4097].astype(np.int64)
@@ -247,12 +246,30 @@ class SampleTable(Sequence[SampleEntry]):
             found[first : first + 4096] = np.diff(sums)
         return found
 
-    def keys_match(self, pattern: str, first: int, last: int) -> np.ndarray:
-        """(last - first,) bool: whether each key of these rows matches a regular expression of RE2 somewhere."""
-        import pyarrow.compute as pc
+    def keys_have_only(self, characters: bytes, first: int, last: int) -> np.ndarray:
+        """(last - first,) bool: whether each key of these rows has some characters, and none but these of ASCII.
 
-        matched = pc.match_substring_regex(self._keys.slice(first, last - first), pattern)
-        return _numbers(matched.cast("int8"), np.int8).astype(bool)
+        By NumPy, since Arrow's functions take 10 MiB when they are first used.
+        """
+        ends, text = self._key_bytes()
+        part = ends[first : last + 1].astype(np.int64)
+        others = np.ones(256, bool)
+        others[list(characters)] = False
+        count = np.concatenate([[0], np.cumsum(others[text[part[0] : part[-1]]])])[part - part[0]]
+        return (np.diff(part) > 0) & (np.diff(count) == 0)
+
+    def _key_bytes(self) -> tuple[np.ndarray, np.ndarray]:
+        """(N + 1,) int32 places at which keys start and end, and the bytes of all keys."""
+        ends = np.frombuffer(self._keys.buffers()[1], np.int32, len(self) + 1, 4 * self._keys.offset)
+        return ends, np.frombuffer(self._keys.buffers()[2] or b"", np.uint8)
+
+
+def _pseudo_random(count: int) -> np.ndarray:
+    """(count,) uint64 by SplitMix64; importing NumPy's generators takes 4 MiB."""
+    values = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    values = (values ^ values >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ values >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
+    return values ^ values >> np.uint64(31)
 
 
 def _numbers(column: Any, kind: type) -> np.ndarray:

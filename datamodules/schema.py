@@ -4,7 +4,7 @@ A sample is one clip of one speaker, at most 20 s at 25 fps, stored under its ke
 
     key.meta.json       metadata (``SampleMeta``)
     key.latent.npy      (F, C, h, w)  float16   the codec's unscaled mode
-    key.audio.npy       (F, L, D)     float16   audio features
+    key.audio.npy       (F, L, D)     float16   audio features of speech.flac; in all samples of an index or in none
     key.lip.npy         (F, d_l)      float32   lip latent, not standardised
     key.expression.npy  (F, d_e)      float32   expression latent, not standardised
     key.boxes.npy       (F, 2, 4)     float32   lip and face boxes x0, y0, x1, y1 in pixels of the crop
@@ -42,14 +42,14 @@ INDEX_NAME = "index.json"
 REQUIRED_MEMBERS = (
     "meta.json",
     "latent.npy",
-    "audio.npy",
     "lip.npy",
     "expression.npy",
     "boxes.npy",
     "portraits.npy",
     "speech.flac",
 )
-OPTIONAL_MEMBERS = ("video.mp4", "factors.npy")
+AUDIO_MEMBER = "audio.npy"
+OPTIONAL_MEMBERS = (AUDIO_MEMBER, "video.mp4", "factors.npy")
 SPLITS = ("train", "val", "test")
 
 
@@ -172,6 +172,16 @@ class Index:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "samples", SampleTable.of(self.samples))
+
+    @property
+    def required_members(self) -> tuple[str, ...]:
+        """Members that every sample has; with the audio features if any sample has them."""
+        return (*REQUIRED_MEMBERS, AUDIO_MEMBER) if self.stores_audio else REQUIRED_MEMBERS
+
+    @property
+    def stores_audio(self) -> bool:
+        """Whether audio features are stored, and not only the sound to make them from."""
+        return AUDIO_MEMBER in self.samples.member_names
 
     def write(self, folder: Path) -> None:
         """Writes ``index.arrow`` with the samples, and ``index.json`` with its hash and everything else.

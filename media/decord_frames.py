@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from media.archives import member_of, open_file
 from media.display import stored_otherwise
 from media.pyav_frames import checked, longest_interval, nearest
 from media.source import MediaError
@@ -37,7 +38,10 @@ def read(timeline: Timeline, grid: np.ndarray, fps: float) -> Iterator[tuple[flo
         times.append(time)
     picks = list(nearest(((time, time) for time in times), grid, longest_interval(timeline, fps)))
     decord.logging.set_level(decord.logging.QUIET)
-    reader = decord.VideoReader(str(timeline.path), ctx=decord.cpu(0), num_threads=2)
+    with open_file(timeline.path) as file:
+        reader = decord.VideoReader(
+            str(timeline.path) if member_of(timeline.path) is None else file, ctx=decord.cpu(0), num_threads=2
+        )
     found = np.asarray(reader.get_frame_timestamp(list(range(len(reader)))), np.float64)[:, 0]
     found += float(timeline.pictures.start * timeline.pictures.time_base - timeline.zero) - found[0]
     for time, _ in picks:

@@ -26,7 +26,7 @@ def encode_flac(samples: np.ndarray) -> bytes:
         raise ValueError(f"expected samples of shape (S,) float32, S > 0, found {samples.shape} {samples.dtype}")
     if not np.isfinite(samples).all():
         raise ValueError("the samples hold values that are not numbers")
-    values = np.rint(samples * np.float32(_FULL_SCALE)).clip(-_FULL_SCALE, _FULL_SCALE - 1).astype(np.int16)
+    values = _values(samples)
     file = io.BytesIO()
     with av.open(file, "w", format="flac", options={"fflags": "+bitexact"}) as container:
         stream = container.add_stream("flac", rate=RATE, layout="mono")
@@ -38,6 +38,15 @@ def encode_flac(samples: np.ndarray) -> bytes:
             container.mux(stream.encode(block))
         container.mux(stream.encode())
     return file.getvalue()
+
+
+def as_stored(samples: np.ndarray) -> np.ndarray:
+    """(S,) float32 in [-1, 1] -> what decoding their FLAC file gives."""
+    return _values(samples).astype(np.float32) / np.float32(_FULL_SCALE)
+
+
+def _values(samples: np.ndarray) -> np.ndarray:
+    return np.rint(samples * np.float32(_FULL_SCALE)).clip(-_FULL_SCALE, _FULL_SCALE - 1).astype(np.int16)
 
 
 def decode_flac(data: bytes) -> np.ndarray:

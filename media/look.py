@@ -17,10 +17,11 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, astuple, replace
 from pathlib import Path
 from typing import Any
 
+from media.archives import member_of
 from media.limits import LIMITS, RECORDINGS, MediaLimits
 from media.pictures import PictureInfo
 from media.probe import MediaInfo
@@ -181,7 +182,11 @@ def _look(kind: str, paths: Sequence[Path], limits: MediaLimits, members: Sequen
     answer: dict[str, Any] = {"died": "without a word"}
     try:
         with contextlib.suppress(BrokenPipeError):
-            place = {"paths": [os.fsencode(path).hex() for path in paths], "members": list(members)}
+            place = {
+                "paths": [os.fsencode(path).hex() for path in paths],
+                "packed": [_packed(path) for path in paths],
+                "members": list(members),
+            }
             server.ask({"kind": kind, "limits": asdict(limits), **place})
             answer = server.answer(limits.look_seconds + _GRACE)
     finally:
@@ -190,6 +195,14 @@ def _look(kind: str, paths: Sequence[Path], limits: MediaLimits, members: Sequen
         else:
             server.close()
     return _checked(paths[0], limits, answer)
+
+
+def _packed(path: Path) -> list[Any] | None:
+    """Where a file lies in an archive, which the server then need not list; None if it is in none."""
+    with contextlib.suppress(OSError):
+        if (member := member_of(path)) is not None:
+            return [os.fsencode(member.archive).hex(), *astuple(member)[1:]]
+    return None
 
 
 def _taken(path: Path) -> _Server:

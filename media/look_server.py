@@ -1,8 +1,9 @@
 """The process behind ``media.look``: reads requests from its input, looks at files in a fork, writes answers.
 
-A request is a line of JSON with kind (media, recording, picture, headers or members), paths (hexadecimal bytes),
-members and limits. An answer is a line of JSON with the properties found, an error, or the way in which the process
-that looked has died. The server ends when its input does, so it does not outlive the process that started it.
+A request is a line of JSON with kind (media, recording, picture, headers or members), paths (hexadecimal bytes), their
+places in archives, members and limits. An answer is a line of JSON with the properties found, an error, or the way in
+which the process that looked has died. The server ends when its input does, so it does not outlive the process that
+started it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from media.archives import Member, remember
 from media.limits import MediaLimits
 from media.pictures import probe_picture
 from media.probe import header_duration, probe, probe_member
@@ -47,7 +49,10 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
 def _look(request: dict[str, Any], answers: BinaryIO, last: bool = False) -> None:
     """Limits this process and looks at one file, or at the headers of several."""
     limits = MediaLimits(**request["limits"])
-    paths = [Path(os.fsdecode(bytes.fromhex(path))) for path in request["paths"]]
+    paths = [_path(path) for path in request["paths"]]
+    for path, packed in zip(paths, request["packed"], strict=True):
+        if packed is not None:
+            remember(path, Member(_path(packed[0]), *packed[1:]))
     limit_time(limits.look_seconds)
     limit_memory(limits.look_memory, _OUT_OF_MEMORY)
     answer: dict[str, Any]
@@ -59,6 +64,10 @@ def _look(request: dict[str, Any], answers: BinaryIO, last: bool = False) -> Non
     except MemoryError:
         answer = {"died": "memory"}
     _write(answers, {**answer, "last": last})
+
+
+def _path(name: str) -> Path:
+    return Path(os.fsdecode(bytes.fromhex(name)))
 
 
 def _found(kind: str, paths: list[Path], members: list[tuple[str, int, int]], limits: MediaLimits) -> dict[str, Any]:

@@ -12,8 +12,7 @@ import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import BinaryIO
+from typing import IO, Any, TypeAlias, Union
 
 _BLOCK = 1 << 20  # bytes searched at a time
 _LONGEST = 128  # bytes of the longest beginning that is searched for
@@ -21,6 +20,8 @@ MAX_PARTS = 10_000
 _UNKNOWN = (0, 0xFFFFFFFF)  # sizes that streams write, since they do not know theirs
 _PADDING = 4096  # bytes between an ID3 tag and the first frame that belongs to it
 _SHORT = 0.05  # seconds of bytes after the sound that need no explanation
+
+ReadableFile: TypeAlias = Union[IO[bytes], "PartFile"]
 
 # FFmpeg's first name of a demuxer -> how a file of it starts, exact enough not to occur by chance.
 _STARTS = {
@@ -71,13 +72,14 @@ class PartFile(io.RawIOBase):
     """A part as a file of its own, for reading.
 
     Args:
-        path: The whole file.
+        file: The whole file, which is closed with this one.
         part: Part.
+        name: Its name, by whose ending FFmpeg also chooses a demuxer.
     """
 
-    def __init__(self, path: Path, part: Part) -> None:
-        self._file = path.open("rb")
-        self._part, self._place = part, 0
+    def __init__(self, file: ReadableFile, part: Part, name: str) -> None:
+        self._file, self._part, self._place = file, part, 0
+        self.name = name
 
     def readable(self) -> bool:
         """True."""
@@ -108,33 +110,38 @@ class PartFile(io.RawIOBase):
         self._place += len(data)
         return bytes(data)
 
+    def readinto(self, buffer: Any) -> int:
+        """Reads bytes of the part, patched, into a buffer; returns their number."""
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
     def close(self) -> None:
         """Closes the file."""
         self._file.close()
         super().close()
 
 
-def parts_of(path: Path, kind: str) -> list[Part]:
+def parts_of(file: ReadableFile, kind: str) -> list[Part]:
     """Finds the parts of a joined file.
 
     Args:
-        path: File.
+        file: File, opened.
         kind: FFmpeg's name of its demuxer; the first of several counts.
 
     Returns:
         At least one part, at most ``MAX_PARTS``. WAV headers with wrong sizes are patched.
     """
     kind = kind.partition(",")[0]
-    with path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        starts = sorted({0, *_starts(file, kind, size)})[:MAX_PARTS]
-        parts = [Part(start, end - start) for start, end in zip(starts, [*starts[1:], size], strict=True)]
-        if kind == "ogg" and (missing := _missing_page(file, size)):
-            parts[-1] = replace(parts[-1], note=missing)
-        return [_with_sizes(file, part) for part in parts] if kind == "wav" else parts
+    size = file.seek(0, os.SEEK_END)
+    starts = sorted({0, *_starts(file, kind, size)})[:MAX_PARTS]
+    parts = [Part(start, end - start) for start, end in zip(starts, [*starts[1:], size], strict=True)]
+    if kind == "ogg" and (missing := _missing_page(file, size)):
+        parts[-1] = replace(parts[-1], note=missing)
+    return [_with_sizes(file, part) for part in parts] if kind == "wav" else parts
 
 
-def _starts(file: BinaryIO, kind: str, size: int) -> Iterator[int]:
+def _starts(file: ReadableFile, kind: str, size: int) -> Iterator[int]:
     if kind == "mov":
         yield from _movies(file, size)
     elif kind == "ogg":
@@ -150,7 +157,7 @@ def _starts(file: BinaryIO, kind: str, size: int) -> Iterator[int]:
         yield from (place for place, _ in _found(file, _PATTERNS[kind]))
 
 
-def _found(file: BinaryIO, pattern: re.Pattern[bytes]) -> Iterator[tuple[int, bytes]]:
+def _found(file: ReadableFile, pattern: re.Pattern[bytes]) -> Iterator[tuple[int, bytes]]:
     """Places and bytes of all matches, ascending."""
     place, last, kept = 0, -1, b""
     file.seek(0)
@@ -167,7 +174,7 @@ def _found(file: BinaryIO, pattern: re.Pattern[bytes]) -> Iterator[tuple[int, by
         kept = data[-_LONGEST:]
 
 
-def _missing_page(file: BinaryIO, size: int) -> str:
+def _missing_page(file: ReadableFile, size: int) -> str:
     """A note if an Ogg file ends within a page, which players leave out; otherwise empty."""
     start = max(0, size - (1 << 17))  # a page has less than 64 KiB
     tail = _bytes(file, start, size - start)
@@ -178,7 +185,7 @@ def _missing_page(file: BinaryIO, size: int) -> str:
     return "is cut short within a page, whose sound cannot be read"
 
 
-def _movies(file: BinaryIO, size: int) -> Iterator[int]:
+def _movies(file: ReadableFile, size: int) -> Iterator[int]:
     """Places of MP4 files after the first: a file type that follows an index."""
     place, indexed = 0, False
     while place + 8 <= size:
@@ -196,7 +203,7 @@ def _movies(file: BinaryIO, size: int) -> Iterator[int]:
         place += length
 
 
-def _tagged(file: BinaryIO, pattern: re.Pattern[bytes]) -> Iterator[int]:
+def _tagged(file: ReadableFile, pattern: re.Pattern[bytes]) -> Iterator[int]:
     """Places of ID3 tags before frames, and of MP3 frames that describe what follows."""
     after_tag = -1
     for place, data in _found(file, pattern):
@@ -221,12 +228,12 @@ def _is_frame(head: bytes, layer: int | None = None) -> bool:
     return layer is None or (4 - (head[1] >> 1 & 3) == layer and head[2] >> 4 != 15 and head[2] >> 2 & 3 != 3)
 
 
-def _bytes(file: BinaryIO, place: int, size: int) -> bytes:
+def _bytes(file: ReadableFile, place: int, size: int) -> bytes:
     file.seek(place)
     return file.read(size)
 
 
-def _with_sizes(file: BinaryIO, part: Part) -> Part:
+def _with_sizes(file: ReadableFile, part: Part) -> Part:
     """A WAV file whose sound lasts as long as its header states, or the part with the right size in its place."""
     place, rate, block, wide = 12, 0, 1, None
     while place + 8 <= part.size:
@@ -256,7 +263,7 @@ def _with_sizes(file: BinaryIO, part: Part) -> Part:
     return Part(part.start, part.size, (patch,), note)
 
 
-def _explained(file: BinaryIO, part: Part, place: int, rate: int) -> bool:
+def _explained(file: ReadableFile, part: Part, place: int, rate: int) -> bool:
     """Whether what follows the sound is further chunks, or too little to matter."""
     place += place % 2
     if part.size - place < _SHORT * rate:

@@ -19,6 +19,7 @@ import numpy as np
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 
+from media.archives import open_file
 from media.limits import LIMITS, MediaLimits
 from media.mixing import mix
 from media.parts import MAX_PARTS, parts_of
@@ -235,7 +236,8 @@ def _containers(path: Path, limits: MediaLimits, repairs: Repairs) -> Iterator[t
             raise MediaError(
                 f"{path}: its index is missing: it is cut short or was never finished; fetch or copy it again"
             )
-        parts = parts_of(path, kind)
+        with open_file(path) as file:
+            parts = parts_of(file, kind)
         if parts[-1].note and not parts[-1].patches:
             repairs.add("cut", parts[-1].note)
         if len(parts) == 1 and not parts[0].patches:

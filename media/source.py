@@ -1,4 +1,4 @@
-"""The one place where media files are opened, with one error type for everything that can be wrong with them.
+"""The one place where media files, also those in archives, are opened, with one error type for all that can be wrong.
 
 FFmpeg chooses a demuxer by content, and some demuxers open further files or addresses that the content names: playlists
 (HLS, DASH), lists of files (concat), session descriptions (SDP), numbered pictures. Every file and every member of a
@@ -24,8 +24,9 @@ from av.container import InputContainer
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
+from media.archives import member_of, open_file
 from media.limits import LIMITS, MediaLimits
-from media.parts import Part, PartFile
+from media.parts import Part, PartFile, ReadableFile
 from runtime.errors import UserError
 
 # Endings that make a file of a folder a video; its format is then decided by its content.
@@ -83,7 +84,7 @@ def identify(path: str | Path, expected: str = "a video or sound file") -> tuple
     # Absolute, so that FFmpeg never takes a name such as "concat:a.mp4" for a protocol.
     path = Path(os.path.abspath(path))
     try:
-        status = _status(path)
+        mode, size, changed = _status(path)
     except FileNotFoundError:
         raise MediaError(f"{path}: no such file; check the path") from None
     except IsADirectoryError:
@@ -96,21 +97,23 @@ def identify(path: str | Path, expected: str = "a video or sound file") -> tuple
         raise MediaError(f"{path}: cannot be read ({error.strerror}); check the path and the disk") from error
     except ValueError as error:  # a NUL, or a character that the file system cannot store
         raise MediaError(f"{str(path)!r}: is not a possible file name ({error}); check the path") from error
-    if not stat.S_ISREG(status.st_mode):
+    if not stat.S_ISREG(mode):
         raise MediaError(f"{path}: is a pipe, socket or device, expected {expected}; save its content to a file first")
-    if status.st_size == 0:
+    if size == 0:
         raise MediaError(f"{path}: is empty (0 bytes), expected {expected}; fetch or copy it again")
-    return path, status.st_size, status.st_mtime_ns
+    return path, size, changed
 
 
-def _status(path: Path) -> os.stat_result:
-    """Status of a file that can be read. Opening a pipe would wait for a writer, so other kinds are not opened."""
-    status = path.stat()
+def _status(path: Path) -> tuple[int, int, int]:
+    """Kind, size and time of a file that can be read. Opening a pipe would wait for a writer: others are not opened."""
+    member = member_of(path)
+    status = (path if member is None else member.archive).stat()
     if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError
     if stat.S_ISREG(status.st_mode):
-        os.close(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)))
-    return status
+        file = path if member is None else member.archive
+        os.close(os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)))
+    return status.st_mode, status.st_size if member is None else member.size, status.st_mtime_ns
 
 
 @contextmanager
@@ -124,13 +127,32 @@ def opened(path: Path, limits: MediaLimits = LIMITS) -> Iterator[InputContainer]
     Raises:
         MediaError: when it is no container on the list, its header is cut off, or it exceeds a limit.
     """
+    with _file_of(path) as file:
+        lists = {
+            "format_whitelist": ",".join(CONTAINERS),
+            "protocol_whitelist": "file" if isinstance(file, str) else "none",
+        }
+        try:
+            container = _open(file, limits, lists)
+        except av.FFmpegError as error:
+            raise NotMedia(f"{path}: {_refusal(path, error)}") from error
+        with container:
+            _check(container, str(path), limits)
+            yield container
+
+
+@contextmanager
+def _file_of(path: Path) -> Iterator[str | ReadableFile]:
+    """The path of a file for FFmpeg to open, or the opened member of an archive."""
     try:
-        container = _open(str(path), limits, {"format_whitelist": ",".join(CONTAINERS), "protocol_whitelist": "file"})
-    except av.FFmpegError as error:
-        raise NotMedia(f"{path}: {_refusal(path, error)}") from error
-    with container:
-        _check(container, str(path), limits)
-        yield container
+        file = None if member_of(path) is None else open_file(path)
+    except OSError as error:
+        raise MediaError(f"{path}: cannot be read ({error.strerror})") from error
+    if file is None:
+        yield str(path)
+        return
+    with file:
+        yield file
 
 
 @contextmanager
@@ -168,7 +190,7 @@ def opened_part(path: Path, part: Part, kind: str, limits: MediaLimits = LIMITS)
     Raises:
         MediaError: when it cannot be opened, or exceeds a limit.
     """
-    with PartFile(path, part) as file:
+    with PartFile(open_file(path), part, str(path)) as file:
         try:
             container = _open(file, limits, {"protocol_whitelist": "none"}, kind.partition(",")[0])
         except av.FFmpegError as error:
@@ -235,7 +257,7 @@ def _is_cover(stream: VideoStream) -> bool:
 
 
 def _open(
-    file: str | io.BytesIO | PartFile, limits: MediaLimits, lists: dict[str, str], kind: str | None = None
+    file: str | io.BytesIO | ReadableFile, limits: MediaLimits, lists: dict[str, str], kind: str | None = None
 ) -> InputContainer:
     """The only call of FFmpeg for reading. Texts in a file need not be UTF-8."""
     return av.open(
@@ -274,12 +296,12 @@ def _reason(error: av.FFmpegError) -> str:
 
 def _refusal(path: Path, error: av.FFmpegError) -> str:
     """What a file that FFmpeg refused seems to be, and what to do."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         first = file.read(12)
     for mark, kind in REFUSED.items():
         if first.startswith(mark):
             return f"has no video track and no sound of its own: it is {kind}; give the video or sound file itself"
     return (
-        f"not a readable video or sound file ({_reason(error)}; found {path.stat().st_size} bytes starting with "
+        f"not a readable video or sound file ({_reason(error)}; found {identify(path)[1]} bytes starting with "
         f"{first!r}); it is damaged, cut short, or something else under this name: fetch or copy it again"
     )

@@ -20,6 +20,7 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
+from media.archives import open_file
 from media.display import WIDEST, shown_size
 from media.limits import LIMITS, MediaLimits
 from media.parts import parts_of
@@ -118,8 +119,11 @@ def _read_timeline(path: Path, size: int, modified: int, limits: MediaLimits) ->
                 f"{path}: holds no picture and no sound ({scan.damage or 'empty tracks'}); fetch or copy it again"
             )
         kind = container.format.name.partition(",")[0]
-        if sounds is not None and not scan.joined and kind in _FIRST_ONLY and (count := len(parts_of(path, kind))) > 1:
-            scan.joined = f"holds {count} files"
+        if sounds is not None and not scan.joined and kind in _FIRST_ONLY:
+            with open_file(path) as file:
+                count = len(parts_of(file, kind))
+            if count > 1:
+                scan.joined = f"holds {count} files"
         if scan.joined:
             raise MediaError(
                 f"{path}: {scan.joined} joined to one; only a part would be read: re-encode it to one file"

@@ -176,7 +176,7 @@ def _sample_problems(
     if entry is None:
         yield f"{where} is in the shard but not in index.json"
         return
-    missing = [name for name in REQUIRED_MEMBERS if name not in members]
+    missing = [name for name in index.required_members if name not in members]
     if missing:
         yield f"{where} lacks {', '.join(missing)}"
         return
@@ -205,7 +205,9 @@ def _sample_problems(
 
 def _array_problems(where: str, index: Index, frames: int, arrays: dict[str, np.ndarray]) -> Iterator[str]:
     for name, (dtype, shape) in array_layout(index.dimensions, frames).items():
-        array = arrays[name]
+        array = arrays.get(name)
+        if array is None:  # audio features that are not stored
+            continue
         if array.shape != shape or array.dtype != dtype:
             yield f"{where} {name} is {array.dtype}{array.shape}, expected {dtype}{shape}"
         elif dtype != "uint8" and not np.isfinite(array).all():

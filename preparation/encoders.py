@@ -130,7 +130,7 @@ class Encoders:
         """Checks that the encoders' outputs have the sizes that ``dimensions`` announces.
 
         Args:
-            made: Outputs for one clip: latent, audio, lip and expression.
+            made: Outputs for one clip: latent, lip, expression, and audio where it is stored.
             frames: Number of frames of the clip.
             frame_size: Side of the crop, pixels.
 
@@ -144,8 +144,8 @@ class Encoders:
             "expression": ("motion", (frames, size.expression_width)),
             "latent": ("codec", (frames, size.latent_channels, size.latent_size, size.latent_size)),
         }
-        for name, (kind, shape) in expected.items():
-            found = made[name]
+        for name, found in made.items():
+            kind, shape = expected[name]
             if not isinstance(found, Tensor) or tuple(found.shape) != shape:
                 kind_found = f"a tensor of {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
                 raise EncoderError(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from media import look_at, look_at_headers
+from media.archives import archive_of
 from media.limits import RECORDINGS
 from runtime.json_text import parse_json
 
@@ -82,7 +82,7 @@ class HeaderLengths:
 
 def _identity(path: Path) -> _File:
     try:
-        status = os.stat(path)
+        status = (archive_of(path) or path).stat()
     except OSError:
         return str(path), -1, -1
     return str(path), status.st_size, status.st_mtime_ns

@@ -13,6 +13,7 @@ import numpy as np
 from datamodules.identities import IDENTITIES_NAME
 from datamodules.schema import Index
 from media import MediaError
+from media.archives import open_file
 from media.source import identify
 from metrics.functional.face_identity import groups_of_people
 from preparation.plan import PIECE, Plan
@@ -29,7 +30,7 @@ def fingerprint(path: Path) -> str:
     """
     path, size, _ = identify(path)
     digest = hashlib.sha256(str(size).encode())
-    with path.open("rb") as file:
+    with open_file(path) as file:
         for place in (0, size // 2, max(0, size - SAMPLE_BYTES)):
             file.seek(place)
             digest.update(file.read(SAMPLE_BYTES))

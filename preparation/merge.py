@@ -18,6 +18,7 @@ import numpy as np
 from datamodules.sample_table import SampleTable
 from datamodules.schema import Dimensions, Index, LatentStatistics, ShardEntry, ShardError, sample_entry
 from encoders.protocols import Identity
+from media.archives import archive_of
 from preparation.clip_source import ClipSource
 from preparation.plan import Plan, PlannedShard
 from preparation.preparation_report import step_seconds
@@ -74,7 +75,7 @@ def _changed_since(clip: ClipSource, written: int) -> bool:
     """Whether a file of a clip was written, replaced or made readable after a time in nanoseconds."""
     for path in (clip.path, clip.audio):
         with suppress(OSError):
-            if path is not None and path.stat().st_ctime_ns > written:
+            if path is not None and (archive_of(path) or path).stat().st_ctime_ns > written:
                 return True
     return False
 

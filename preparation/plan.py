@@ -75,6 +75,8 @@ def settings_of(config: PrepareConfig) -> dict[str, Any]:
         del settings["precision"], settings["latent_tolerance"]
     if not config.dataset.known:
         del settings["dataset"]["known"]
+    if config.store_audio:
+        del settings["store_audio"]
     if config.task == "encode":
         settings["select"] = " ".join(config.select.split())
     else:
@@ -82,12 +84,17 @@ def settings_of(config: PrepareConfig) -> dict[str, Any]:
     return settings
 
 
-def bytes_per_frame(dimensions: Dimensions) -> int:
-    """Estimates the stored size of one frame, bytes: float16 latent and audio, float32 motion, FLAC at half of PCM."""
+def bytes_per_frame(dimensions: Dimensions, audio: bool = True) -> int:
+    """Estimates the stored size of one frame, bytes: float16 latent and audio, float32 motion, FLAC at half of PCM.
+
+    Args:
+        dimensions: Array sizes.
+        audio: Whether audio features are stored.
+    """
     latent = dimensions.latent_channels * dimensions.latent_size**2 * 2
-    audio = dimensions.audio_layers * dimensions.audio_width * 2
+    features = dimensions.audio_layers * dimensions.audio_width * 2 if audio else 0
     motion = (dimensions.lip_width + dimensions.expression_width) * 4
-    return latent + audio + motion + SAMPLES_PER_FRAME
+    return latent + features + motion + SAMPLES_PER_FRAME
 
 
 def make_plan(
@@ -125,7 +132,7 @@ def make_plan(
     shards: list[list[ClipSource]] = [[]]
     filled = 0
     for clip, seconds in pieces:
-        size = fixed + math.ceil(seconds * FPS) * bytes_per_frame(dimensions)
+        size = fixed + math.ceil(seconds * FPS) * bytes_per_frame(dimensions, config.store_audio)
         if shards[-1] and filled + size > config.shard_bytes:
             shards.append([])
             filled = 0

@@ -29,6 +29,7 @@ from encoders.landmarks.face_landmarker import FaceLandmarkerError
 from encoders.protocols import FPS, SAMPLE_RATE, FaceTrack
 from encoders.weight_files import WeightsError
 from media import FrameReader, MediaError, MediaInfo, NoSound, encode_flac, encode_video, look_at, read_sound
+from media.flac import as_stored
 from media.limits import RECORDINGS
 from media.source import identify
 from preparation.clip_source import FAILURES, ClipReport, ClipSource, OutOfMemory, Reason, Rejected, media_problem
@@ -112,9 +113,8 @@ class _ClipWork:
         if clip.problem is not None:
             raise Rejected(clip.problem, clip.problem_detail)
         with self._timed("decode"):
-            info = _looked_at(clip.path.absolute(), *identify(clip.path)[1:])
-            if clip.audio is not None:
-                _looked_at(clip.audio.absolute(), *identify(clip.audio)[1:])
+            files = [identify(path) for path in (clip.path, clip.audio) if path is not None]
+            info, *_ = [_looked_at(*file) for file in files]
             self.annotated = clip.crop_in(info.width, info.height)
             self.reader = FrameReader(clip.path, start=clip.start, end=clip.end, fps=FPS)
         self.frames = len(self.reader)
@@ -133,8 +133,10 @@ class _ClipWork:
         with self._timed("crop"):
             frames, portraits = self._cropped((left, top, side), portrait_frames)
         inside = track.cropped(left, top, config.frame_size / side)
-        with self._timed("audio"):
-            audio = encoders.audio(torch.from_numpy(speech))
+        made: dict[str, torch.Tensor] = {}
+        if config.store_audio:
+            with self._timed("audio"):
+                made["audio"] = encoders.audio(torch.from_numpy(speech))
         with self._timed("motion"):
             lip, expression = encoders.motion(frames, inside)
         with self._timed("codec"):
@@ -142,7 +144,9 @@ class _ClipWork:
             latent, precision, error = encode_within(
                 encoders.codec, pictures, config.precision, config.latent_tolerance
             )
-        made = {"latent": latent, "audio": audio, "lip": lip, "expression": expression}
+        if [identify(path) for path, *_ in files] != files:
+            raise Rejected(Reason.UNREADABLE, "the file changed while it was read; run the command with retry=true")
+        made |= {"latent": latent, "lip": lip, "expression": expression}
         encoders.require_announced(made, self.frames, config.frame_size)
         with self._timed("pack"):
             offset = (0, 0) if self.annotated is None else self.annotated[:2]
@@ -169,7 +173,7 @@ class _ClipWork:
             )
             arrays = {
                 "latent": latent.to(torch.float16).numpy(),
-                "audio": audio.to(torch.float16).numpy(),
+                **{name: made[name].to(torch.float16).numpy() for name in ("audio",) if name in made},
                 "lip": lip.to(torch.float32).numpy(),
                 "expression": expression.to(torch.float32).numpy(),
                 "boxes": self._boxes(inside),
@@ -203,7 +207,10 @@ class _ClipWork:
             self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - start
 
     def _speech(self) -> np.ndarray:
-        """Reads the sound, cut or padded to (F * 640,); silence if there is none and ``audio.required`` is off."""
+        """Reads the sound as it is stored, cut or padded to (F * 640,).
+
+        It is silence if there is none and ``audio.required`` is off.
+        """
         clip, audio = self.clip, self.config.audio
         wanted = self.frames * SAMPLES_PER_FRAME
         try:
@@ -231,7 +238,7 @@ class _ClipWork:
             )
         if difference < -1e-3:
             self.notes.append(f"sound padded by {-difference * 1000:.0f} ms of silence")
-        return np.pad(sound[:wanted], (0, max(0, wanted - len(sound))))
+        return as_stored(np.pad(sound[:wanted], (0, max(0, wanted - len(sound)))))
 
     def _decoded(self) -> Iterable[np.ndarray]:
         """Decodes the frames at 25 fps, cut to the annotated crop where there is one."""

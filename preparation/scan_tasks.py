@@ -12,6 +12,7 @@ from rich.table import Table
 
 from configs.preparation import PrepareConfig
 from configs.rules import parse_part
+from datamodules.schema import ShardError
 from preparation.choice.choose_shots import (
     CHOICE_NAME,
     Choice,
@@ -27,7 +28,7 @@ from preparation.choice.split_people import on_one_side
 from preparation.clip_source import EXPLANATIONS, FAILURES, ClipSource, Reason
 from preparation.scan.networks import OPTIONAL, present
 from preparation.scan.scan_clip import Row
-from preparation.scan.scan_clips import SCAN_FOLDER, merge_scan, read_scan, scan_clips, table_path
+from preparation.scan.scan_clips import SCAN_FOLDER, changed_since, merge_scan, read_scan, scan_clips, table_path
 from preparation.sources import find_sources
 from runtime.console import new_console
 from runtime.files import require_writable
@@ -103,7 +104,11 @@ def choose(config: PrepareConfig) -> None:
 
 def choose_clips(config: PrepareConfig, clips: list[ClipSource], output: Path, console: Console) -> list[ClipSource]:
     """Applies ``select`` to a finished scan, writes the list of chosen shots, and returns the shots as clips."""
-    table, notes = on_one_side(with_names(read_scan(output), clips), config.dataset)
+    scanned = read_scan(output)
+    if changed := changed_since(output, scanned, clips):
+        names = ", ".join(clip.name for clip in changed[:3]) + (", ..." if len(changed) > 3 else "")
+        raise ShardError(f"{len(changed)} videos have changed since they were scanned ({names}); run task=scan again")
+    table, notes = on_one_side(with_names(scanned, clips), config.dataset)
     for note in notes:
         console.print(note, markup=False, soft_wrap=True)
     choice = choose_shots(table, config)

@@ -11,11 +11,11 @@ from rich.console import Console
 
 from configs.preparation import PrepareConfig
 from media import MediaError
+from media.archives import hash_of
 from preparation.clip_source import ClipSource, Reason
 from preparation.identities import fingerprint
 from preparation.layouts import find_clips
 from preparation.plan import PARTS_FOLDER
-from runtime.files import sha256_of
 from runtime.locks import locked
 from runtime.progress import progress_bar
 
@@ -50,7 +50,7 @@ def without_duplicates(clips: list[ClipSource]) -> list[ClipSource]:
         for index in group if len(group) > 1 else ():
             clip = clips[index]
             with suppress(OSError):
-                other = first.setdefault(tuple(sha256_of(path) for path in (clip.path, clip.audio) if path), clip)
+                other = first.setdefault(tuple(hash_of(path) for path in (clip.path, clip.audio) if path), clip)
                 if other is not clip:
                     detail = f"has the same content as {other.name}"
                     found[index] = replace(clip, problem=Reason.DUPLICATE, problem_detail=detail)

@@ -17,7 +17,7 @@ from configs.preparation import PrepareConfig
 from configs.rules import parse_part
 from datamodules.identities import IDENTITIES_NAME
 from datamodules.sample_table import TABLE_NAME
-from datamodules.schema import INDEX_NAME, Dimensions, Index, ShardError
+from datamodules.schema import INDEX_NAME, Index, ShardError
 from encoders.protocols import FPS
 from encoders.weights import fetch_preset
 from preparation.check import check
@@ -240,14 +240,14 @@ def _make_plan(config: PrepareConfig, clips: list[ClipSource], output: Path, con
                     refuse(output / name, f"output={output}")
         write_plan(output, plan)
         lengths.remove()
-        console.print(_size_of(plan, known, dimensions), markup=False)
+        console.print(_size_of(plan, known, bytes_per_frame(dimensions, config.store_audio)), markup=False)
     return plan
 
 
-def _size_of(plan: Plan, known: set[str], dimensions: Dimensions) -> str:
+def _size_of(plan: Plan, known: set[str], frame_bytes: int) -> str:
     """What will be prepared: clips, hours and bytes."""
     frames = [count for key, count in plan.frames.items() if key not in known and key.rpartition(PIECE)[0] not in known]
-    size = bytes_per_frame(dimensions) * sum(frames)
+    size = frame_bytes * sum(frames)
     shown = f"{size / 1e12:.2f} TB" if size >= 1e12 else f"{size / 1e9:.2f} GB"
     more = " more" if known else ""
     return f"plan: {len(frames)}{more} clips, {sum(frames) / FPS / 3600:.2f} h, about {shown}"

@@ -80,6 +80,20 @@ def test_other_settings_in_the_same_output_are_refused(whole, raw):
     assert "face.scale was 1.7, now 2.0" in done.stderr
 
 
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+def test_archives_give_the_bytes_of_the_unpacked_folder(whole, raw, tmp_path, kind):
+    """MEAD's archives of each actor, not compressed, or compressed as copies are; nothing is unpacked to the source."""
+    source = tmp_path / "packed"
+    for folder in sorted(path for path in raw.iterdir() if path.is_dir()):
+        source.mkdir(exist_ok=True)
+        shutil.make_archive(str(source / folder.name), kind, root_dir=raw, base_dir=folder.name)
+    before = sorted(source.rglob("*"))
+    done = prepare(**MEAD, source=source, output=tmp_path / "output", workers=1)
+    assert done.returncode == 0, done.stderr
+    assert content(tmp_path / "output") == content(whole)
+    assert sorted(source.rglob("*")) == before
+
+
 @pytest.mark.nightly
 def test_three_parts_give_the_bytes_of_one_run(whole, raw, tmp_path):
     keys = {**MEAD, "source": raw, "output": tmp_path, "workers": 1}

@@ -13,6 +13,7 @@ import csv
 from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import numpy as np
 from encoders.landmarks.boxes import bounding_boxes
 from encoders.landmarks.following import same_place
 from encoders.protocols import FPS, Face, Identity, LandmarkScheme, Tracking
+from media.archives import open_file
 from runtime.errors import UserError
 
 POINTS = 68
@@ -118,7 +120,7 @@ class SidecarDetector:
 def _read(path: Path) -> _Rows:
     """Parses a landmark file. It may come from a stranger: lines are converted one at a time."""
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
+        with open_file(path) as packed, TextIOWrapper(packed, newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, skipinitialspace=True)
             names, table = _table(path, [name.strip() for name in next(reader, [])], reader)
     except FileNotFoundError:

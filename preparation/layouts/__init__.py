@@ -3,7 +3,8 @@
 The modules ``hdtf``, ``mead``, ``named`` and ``folder`` describe the layouts they read. For all layouts:
 
 - Videos of any container that PyAV opens are found (mp4, mov, mkv, avi, webm, m4v, mpg, ts, flv, wmv, 3gp, ogv, ...),
-  in nested folders and through links. Hidden files (``._001.mp4``) are ignored. No video is opened.
+  in nested folders, through links, and in archives (tar and zip), which are read in place. Hidden files
+  (``._001.mp4``) are ignored. No video is opened.
 - The key of a clip is the same on every machine. Clips of known datasets get the dataset's name of the clip in any
   layout of the copy. Other clips get their path as key, with a hash if it has more than ASCII letters, digits, _ and -.
 - Nothing is dropped silently: a clip that cannot be used is listed with its ``problem``, other files are counted.
@@ -70,8 +71,9 @@ def find_clips(dataset: DatasetConfig, source: Path) -> FoundClips:
         extensions = " ".join(sorted(VIDEO_ENDINGS))
         packed = f"; {_packed(listing)}" if listing.archives else ""
         raise LayoutError(f"source={source}: has no videos ({extensions}); found {found}{packed}")
+    notes = [*notes, *listing.notes]
     if listing.archives:
-        notes = [*notes, _packed(listing)]
+        notes.append(_packed(listing))
     clips = sorted([*clips, *listing.problems], key=lambda clip: clip.key)
     require_unique(clips)
     splits = assign_splits(dataset.name, dataset.split, {clip.key: clip.speaker for clip in clips if clip.speaker})
@@ -83,11 +85,12 @@ def find_clips(dataset: DatasetConfig, source: Path) -> FoundClips:
 
 
 def _packed(listing: Listing) -> str:
-    """What to do with archives: MEAD's ``M003/video.tar`` holds ``video/front/...``, so each is unpacked in place."""
+    """What to do with archives that are not read in place: each is unpacked where it lies."""
     first = listing.archives[0]
     folder, ending = first.path.parents[len(first.relative.parts) - 1], first.relative.suffix.lower()
     unpack = {".zip": "unzip -q", ".7z": "7z x", ".rar": "7z x"}.get(ending, "tar -xf")
     return (
-        f"{len(listing.archives)} archives were not read, the first is {first.name}; unpack each in its folder: "
+        f"{len(listing.archives)} archives are compressed as a whole or hold archives, and were not read, the first is "
+        f"{first.name}; unpack each in its folder: "
         f"find {shlex.quote(str(folder))} -name '*{first.relative.suffix}' -execdir {unpack} {{}} ';'"
     )

@@ -1,7 +1,11 @@
 """Lists the files of a source folder, in the same order on every machine, and makes keys from their paths.
 
-No file is opened, so that MEAD's 300,000 files take well under a minute. Links to folders are followed; each folder is
-read once.
+No file is opened, so that MEAD's 300,000 files take well under a minute; of archives the headers are read. Links to
+folders are followed; each folder is read once.
+
+The files of an archive are listed as if it were unpacked in its folder: ``M003/video.tar`` gives
+``M003/video/front/...``, with the keys, names and order of the unpacked files. What is unpacked already is not listed
+again.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from pathlib import Path, PurePosixPath
 
 from configs.errors import ConfigError
 from media import VIDEO_ENDINGS
+from media.archives import PACKED, contents
 from preparation.clip_source import ClipSource, Reason
 
 # Order of preference where a clip has several sound files: MEAD publishes m4a, other formats are conversions of it.
@@ -69,13 +74,17 @@ class Listing:
         videos: Files with a video extension.
         sounds: Files with a sound extension.
         problems: Unreadable folders, and entries with a video extension that are not regular files.
-        archives: Packed files; their videos are not read.
+        archives: Archives that are not read, or hold others, which are not.
+        read: Archives that are read in place.
+        notes: Remarks on archives.
         ignored: Kind of ignored file -> count.
     """
 
     videos: list[Entry] = field(default_factory=list)
     sounds: list[Entry] = field(default_factory=list)
     archives: list[Entry] = field(default_factory=list)
+    read: list[Entry] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     problems: list[ClipSource] = field(default_factory=list)
     ignored: Counter[str] = field(default_factory=Counter)
 
@@ -123,6 +132,8 @@ def list_files(source: Path) -> Listing:
             else:
                 _sort_in(Entry(Path(entry.path), inside), _is(entry.is_file), listing)
         pending.extend(reversed(below))
+    if listing.read:
+        _add_packed(listing)
     return listing
 
 
@@ -143,10 +154,59 @@ def _sort_in(entry: Entry, is_file: bool, listing: Listing) -> None:
         listing.problems.append(problem(entry, Reason.UNREADABLE, f"{entry.name} {detail}"))
     elif extension in SOUND_ENDINGS and is_file:
         listing.sounds.append(entry)
+    elif extension in PACKED and is_file:
+        listing.read.append(entry)
     elif extension in ARCHIVE_ENDINGS and is_file:
         listing.archives.append(entry)
     else:
         listing.ignored[f"other files ({extension or 'no extension'})"] += 1
+
+
+def _add_packed(listing: Listing) -> None:
+    """Adds the files of archives, in the order that they would have unpacked."""
+    taken = {entry.relative for entry in (*listing.videos, *listing.sounds)}
+    for archive in listing.read:
+        try:
+            found = contents(archive.path)
+        except OSError as error:
+            detail = f"cannot be read ({error.strerror}); check its permissions"
+            listing.problems.append(problem(archive, Reason.UNREADABLE, f"{archive.name} {detail}"))
+            continue
+        for name, detail in found.problems.items():
+            inside = Entry(archive.path / name.lstrip("/"), archive.relative / (name.lstrip("/") or "."))
+            if not name or inside.relative.suffix.lower() in (*VIDEO_ENDINGS, *SOUND_ENDINGS):
+                listing.problems.append(problem(inside, Reason.UNREADABLE, f"{inside.name} {detail}"))
+            else:
+                listing.ignored["files of archives that cannot be read"] += 1
+        if found.replaced:
+            listing.notes.append(
+                f"{archive.name}: {len(found.replaced)} files are in it twice, the first is {found.replaced[0]}; the "
+                "last of each is used, as if it were unpacked"
+            )
+        folder, nested = archive.relative.parent, False
+        for name in found.places:
+            relative = folder / unicodedata.normalize("NFC", name)
+            entry = Entry(archive.path / name, relative)
+            if any(part.startswith(".") for part in PurePosixPath(name).parts):
+                listing.ignored["hidden files and folders"] += 1
+            elif relative.suffix.lower() in ARCHIVE_ENDINGS:
+                nested = True
+            elif relative in taken:
+                listing.ignored["files of archives that are there unpacked, or in another archive"] += 1
+            else:
+                taken.add(relative)
+                _sort_in(entry, True, listing)
+        if nested:
+            listing.archives.append(archive)
+    for entries in (listing.videos, listing.sounds):
+        entries.sort(key=_place)
+    listing.notes.append(f"{len(listing.read)} archives are read in place, without unpacking")
+
+
+def _place(entry: Entry) -> list[tuple[bool, str]]:
+    """Sorts the files of a folder before those of its folders, each by name, as the listing of folders does."""
+    parts = entry.relative.parts
+    return [(number < len(parts) - 1, part) for number, part in enumerate(parts)]
 
 
 def problem(entry: Entry, reason: Reason, detail: str, speaker: str = "") -> ClipSource:

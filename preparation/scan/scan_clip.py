@@ -22,6 +22,7 @@ from encoders.landmarks.sidecar import LandmarkFileError
 from encoders.protocols import FPS, SAMPLE_RATE, Face, LandmarkDetector
 from encoders.weight_files import WeightsError
 from media import FrameReader, MediaError, NoSound, look_at, read_sound
+from media.archives import hash_of
 from media.limits import RECORDINGS
 from media.source import identify
 from preparation.clip_source import ClipSource, Reason, Rejected, media_problem
@@ -35,7 +36,6 @@ from preparation.scan.pictures import PictureSignals, borders, frozen_runs, perc
 from preparation.scan.shots import LOOKAHEAD, CutFinder, find_shots
 from preparation.scan.speech import SoundSignals
 from preparation.scan.strips import strip_path, write_strip
-from runtime.files import sha256_of
 
 Row = dict[str, Any]
 SHOT_NUMBER = "--s"  # separates the clip's key and the number of the shot
@@ -96,18 +96,17 @@ class _ClipScan:
 
     def rows(self) -> list[Row]:
         clip = self.clip
-        before = identify(clip.path)
-        for path in (clip.path, clip.audio):
-            if path is not None:
-                look_at(path, limits=RECORDINGS)  # in a child process, so that a hostile file ends that one alone
+        files = [identify(path) for path in (clip.path, clip.audio) if path is not None]
+        for path, *_ in files:
+            look_at(path, limits=RECORDINGS)  # in a child process, so that a hostile file ends that one alone
         facts = container_facts(clip.path, clip.audio)
-        hashes = {"sha256": sha256_of(clip.path)}
+        hashes = {"sha256": hash_of(clip.path)}
         if clip.audio is not None:
-            hashes["sound_sha256"] = sha256_of(clip.audio)
+            hashes["sound_sha256"] = hash_of(clip.audio)
         reader = FrameReader(clip.path, start=clip.start, end=clip.end, fps=FPS)
         self._decode(reader)
         sound = self._sound()
-        if identify(clip.path) != before:
+        if [identify(path) for path, *_ in files] != files:
             raise Rejected(Reason.UNREADABLE, "the file changed while it was read; run the scan again")
         first, last = self._common_span(facts, sound)
         thumbnails = np.stack(self.signals.thumbnails)

@@ -23,6 +23,7 @@ from datamodules.schema import ShardError
 from encoders.factory import build_landmark_detector
 from encoders.protocols import LandmarkDetector
 from media import MediaError
+from media.archives import hash_of, is_file
 from media.source import identify
 from preparation.clip_source import FAILURES, ClipSource, Reason, Rejected
 from preparation.pool import ClipPool
@@ -37,6 +38,7 @@ from runtime.platforms import usable_cores
 from runtime.registry import take, taken
 
 SCAN_FOLDER = "scan"
+CHANGED = "has changed since it was scanned; run task=scan again"
 TABLE_NAME = "scan.parquet"
 # Measures whose change does not make a row another one: names of the clip, which follow the dataset's settings.
 NAMES = ("source", "path", "sound", "speaker", "split", "emotion", "level", "view")
@@ -77,9 +79,9 @@ def scan_clips(
         return
     workers = min(config.workers or usable_cores(), len(todo))
     with ClipPool(workers, _start_worker, (config, output / SCAN_FOLDER, taken()), config.clip_timeout) as pool:
-        for clip, rows in pool.each(_scan, todo):
-            found = [problem_row(clip, rows)] if isinstance(rows, Rejected) else rows
-            record = {"settings": settings, "file": _file(clip), "rows": found}
+        for clip, result in pool.each(_scan, todo):
+            file, found = (_file(clip), [problem_row(clip, result)]) if isinstance(result, Rejected) else result
+            record = {"settings": settings, "file": file, "rows": found}
             write_whole(part_path(output, clip), json.dumps(record, sort_keys=True) + "\n")
             on_clip(found)
 
@@ -96,7 +98,9 @@ def merge_scan(config: PrepareConfig, clips: Sequence[ClipSource], output: Path)
     for clip in clips:
         found = _valid_rows(output, clip, settings, retry=False)
         if found is None:
-            return None
+            if (_record(output, clip) or {}).get("settings") != settings:
+                return None
+            found = [problem_row(clip, Rejected(Reason.UNREADABLE, CHANGED))]
         same = (found[0]["sha256"], found[0]["sound_sha256"], clip.start, clip.end, str(clip.crop))
         if found[0]["sha256"] is not None and (other := first.setdefault(same, clip.key)) != clip.key:
             found = [row | {"duplicate_of": other} for row in found]
@@ -129,6 +133,27 @@ def read_scan(output: Path) -> pa.Table:
     return table
 
 
+def changed_since(output: Path, table: pa.Table, clips: Sequence[ClipSource]) -> list[ClipSource]:
+    """Clips whose video or sound is another one than that of their scan. Equal sizes and times are not read."""
+    hashes = {row["clip"]: row for row in table.select(["clip", "sha256", "sound_sha256"]).to_pylist()}
+    return [clip for clip in clips if clip.key in hashes and _is_other(_record(output, clip), clip, hashes[clip.key])]
+
+
+def _is_other(record: dict[str, Any] | None, clip: ClipSource, hashes: Row) -> bool:
+    if (
+        record is None
+        or clip.problem is not None
+        or hashes["sha256"] is None
+        or record["file"][1:3] == _file(clip)[1:3]
+    ):
+        return False
+    try:
+        now = [None if path is None else hash_of(path) for path in (clip.path, clip.audio)]
+    except OSError:
+        return True
+    return now != [hashes["sha256"], hashes["sound_sha256"]]
+
+
 def _settings(config: PrepareConfig) -> dict[str, Any]:
     """What the measures depend on, apart from the files."""
     landmarks = config.encoders.landmarks
@@ -144,7 +169,7 @@ def _file(clip: ClipSource) -> list[list[Any]]:
     """Size and time of each file of a clip, and the clip's span and crop; the problem of an unreadable one."""
     found: list[list[Any]] = [[clip.start, clip.end, clip.crop, clip.crop_height]]
     landmarks = clip.path.with_suffix(".csv")
-    for path in (clip.path, clip.audio, landmarks if landmarks.exists() else None):
+    for path in (clip.path, clip.audio, landmarks if is_file(landmarks) else None):
         try:
             found.append([] if path is None else list(identify(path)[1:]))
         except MediaError as error:
@@ -154,15 +179,24 @@ def _file(clip: ClipSource) -> list[list[Any]]:
 
 def _valid_rows(output: Path, clip: ClipSource, settings: dict[str, Any], retry: bool) -> list[Row] | None:
     """Rows of a clip's part, or None if it must be scanned."""
-    try:
-        record = parse_json(part_path(output, clip).read_text(encoding="utf-8"))
-        rows: list[Row] = record["rows"]
-        valid = record["settings"] == settings and record["file"] == _file(clip) and set(rows[0]) == set(SCHEMA.names)
-    except (FileNotFoundError, ValueError, KeyError, TypeError, IndexError):
+    record = _record(output, clip)
+    if record is None:
         return None
+    rows: list[Row] = record["rows"]
+    valid = record["settings"] == settings and record["file"] == _file(clip)
     problem = rows[0]["problem"]
     failed = problem is not None and Reason(problem) in FAILURES
     return None if not valid or (failed and retry) or _problem_changed(clip, problem) else rows
+
+
+def _record(output: Path, clip: ClipSource) -> dict[str, Any] | None:
+    """Content of a clip's part; None without a whole one."""
+    try:
+        record: dict[str, Any] = parse_json(part_path(output, clip).read_text(encoding="utf-8"))
+        whole = {"settings", "file"} <= record.keys() and set(record["rows"][0]) == set(SCHEMA.names)
+    except (FileNotFoundError, ValueError, KeyError, TypeError, IndexError, AttributeError):
+        return None
+    return record if whole else None
 
 
 def _problem_changed(clip: ClipSource, problem: str | None) -> bool:
@@ -202,5 +236,7 @@ def _networks() -> ScanNetworks:
     return networks
 
 
-def _scan(clip: ClipSource) -> list[Row]:
-    return scan_clip(clip, _detector(), _state["folder"], _networks())
+def _scan(clip: ClipSource) -> tuple[list[list[Any]], list[Row]]:
+    """What the clip's files are before they are read, and the rows."""
+    file = _file(clip)
+    return file, scan_clip(clip, _detector(), _state["folder"], _networks())

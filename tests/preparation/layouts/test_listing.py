@@ -3,8 +3,11 @@
 import os
 import random
 import shutil
+import tarfile
 import tempfile
 import unicodedata
+import zipfile
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -137,3 +140,80 @@ def test_names_that_differ_only_in_unicode_form_are_refused(tmp_path):
     with pytest.raises(LayoutError, match="give the same key"):
         find_clips(DatasetConfig(name="folder"), tmp_path)
     require_unique([])
+
+
+def packed(source: Path, target: Path, kind: str) -> Path:
+    """Copies a folder, with each folder of its second level in an archive, as MEAD's ``M003/video.tar``."""
+    for folder in sorted(path for path in source.glob("*/*") if path.is_dir()):
+        archive = target / folder.relative_to(source).with_name(f"{folder.name}.{kind}")
+        archive.parent.mkdir(parents=True, exist_ok=True)
+        files = sorted((path for path in folder.rglob("*") if path.is_file()), reverse=True)
+        if kind == "tar":
+            with tarfile.open(archive, "w") as tar:
+                for path in files:
+                    tar.add(path, f"./{path.relative_to(folder.parent)}")
+        else:
+            with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as zipped:
+                for path in files:
+                    zipped.write(path, path.relative_to(folder.parent))
+    return target
+
+
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+@pytest.mark.parametrize(("dataset", "settings"), [("mead", {}), ("mead", {"views": []}), ("folder", {})])
+def test_archives_are_listed_as_if_unpacked(tmp_path, kind, dataset, settings):
+    names = [
+        f"{actor}/{path}"
+        for actor in ("W009", "M003")
+        for number in ("001", "002")
+        for path in (f"video/front/angry/level_1/{number}.mp4", f"video/top/angry/level_1/{number}.mp4",
+                     f"audio/angry/level_1/{number}.m4a", "video/notes ü.txt", "video/._x.mp4")
+    ]  # fmt: skip
+    whole = touch(tmp_path / "whole", *names)
+    small = packed(whole, tmp_path / "packed", kind)
+    config = DatasetConfig(name=dataset, **settings)
+    unpacked, found = find_clips(config, whole), find_clips(config, small)
+
+    def without_files(clips):
+        return [replace(clip, path=None, audio=clip.audio and clip.audio.suffix) for clip in clips]
+
+    assert without_files(found.clips) == without_files(unpacked.clips)
+    assert found.ignored == unpacked.ignored
+    assert found.notes == [*unpacked.notes, "4 archives are read in place, without unpacking"]
+    video = found.clips[0].path
+    assert video.relative_to(small / "M003" / f"video.{kind}").name == "001.mp4"
+
+
+def test_what_is_unpacked_already_is_not_listed_again(tmp_path):
+    source = touch(tmp_path / "a", "M003/video/front/angry/level_1/001.mp4", "M003/video/front/angry/level_1/002.mp4")
+    packed(source, source, "tar")
+    (source / "M003/video/front/angry/level_1/002.mp4").unlink()
+    found = find_clips(DatasetConfig(name="mead"), source)
+    paths = [clip.path.relative_to(source / "M003").parts[0] for clip in found.clips]
+    assert paths == ["video", "video.tar"]
+    assert found.ignored["files of archives that are there unpacked, or in another archive"] == 1
+
+
+def test_a_hostile_archive_has_a_line_for_each_problem(tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for name in ("../talk.mp4", "talk.mp4", "../notes.txt", "link.mp4", "link.mp4"):
+            header = tarfile.TarInfo(name)
+            if name == "link.mp4":
+                header.type, header.linkname = tarfile.SYMTYPE, "/etc/passwd"
+            tar.addfile(header)
+    (tmp_path / "b.zip").write_bytes(b"no archive")
+    os.mkfifo(tmp_path / "c.tar")
+    clips = find_clips(DatasetConfig(name="folder"), tmp_path).clips
+    assert {clip.name: clip.problem_detail.split(";")[0] for clip in clips if clip.problem} == {
+        "a.tar/../talk.mp4": "a.tar/../talk.mp4 has a path that leads out of the archive",
+        "a.tar/link.mp4": "a.tar/link.mp4 is a link to '/etc/passwd'",
+        "b.zip": "b.zip is damaged or cut short (File is not a zip file)",
+    }
+    assert [clip.name for clip in clips if not clip.problem] == ["talk.mp4"]
+
+
+def test_archives_in_archives_are_to_be_unpacked(tmp_path):
+    with zipfile.ZipFile(tmp_path / "M003.zip", "w") as outer:
+        outer.writestr("M003/video.tar", b"")
+    with pytest.raises(LayoutError, match=r"1 archives are compressed as a whole or hold archives.*unzip -q"):
+        find_clips(DatasetConfig(name="mead"), tmp_path)

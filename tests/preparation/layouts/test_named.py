@@ -85,21 +85,23 @@ def test_emotions_of_celebv_hq(tmp_path):
             find_clips(config, tmp_path / "videos")
 
 
-def test_archives_are_named(tmp_path):
-    """MEAD as it is published; the command that the message gives unpacks it."""
+def test_archives_that_are_not_read_are_named(tmp_path):
+    """The command that the message gives unpacks them."""
     source = tmp_path / "it's MEAD"
     files = {"video": "video/front/angry/level_1/001.mp4", "audio": "audio/angry/level_1/001.m4a"}
     for actor in ("M003", "W009"):
         for name, file in files.items():
             touch(tmp_path / actor, file)
             (source / actor).mkdir(parents=True, exist_ok=True)
-            with tarfile.open(source / actor / f"{name}.tar", "w") as tar:
+            with tarfile.open(source / actor / f"{name}.tgz", "w:gz") as tar:
                 tar.add(tmp_path / actor / file, file)
-    with pytest.raises(LayoutError, match=r"4 archives were not read, the first is M003/audio.tar; unpack") as caught:
+    with pytest.raises(
+        LayoutError, match=r"4 archives are compressed .*, the first is M003/audio.tgz; unpack"
+    ) as caught:
         find_clips(DatasetConfig(name="mead"), source)
     subprocess.run(str(caught.value).partition("in its folder: ")[2], shell=True, check=True)
     found = find_clips(DatasetConfig(name="mead"), source)
     assert [(clip.speaker, clip.problem, clip.audio is None) for clip in found.clips] == [
         ("M003", None, False), ("W009", None, False),
     ]  # fmt: skip
-    assert "4 archives were not read" in " ".join(found.notes)
+    assert "4 archives are compressed" in " ".join(found.notes)

@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import sys
+import tarfile
 import time
 from pathlib import Path
 
@@ -20,7 +21,8 @@ from configs.command_line import compose
 from configs.preparation import PrepareConfig
 from datamodules.schema import Index, ShardError
 from preparation.check import check
-from preparation.scan.scan_clips import read_scan, table_path
+from preparation.layouts import find_clips
+from preparation.scan.scan_clips import _file, _scan, merge_scan, read_scan, table_path
 from preparation.synthetic import write_dataset
 from preparation.tasks import TASKS
 from tests.helpers import ROOT, warm
@@ -129,3 +131,58 @@ def test_a_table_of_another_version_or_damaged_is_one_line(whole, tmp_path):
     pq.write_table(table.replace_schema_metadata({"scan": settings}), path)
     with pytest.raises(ShardError, match="is a scan of version 0"):
         read_scan(tmp_path)
+
+
+def test_a_video_that_changed_since_its_scan_is_not_encoded_by_the_old_one(videos, whole, tmp_path):
+    source, output = tmp_path / "videos", tmp_path / "out"
+    shutil.copytree(videos, source)
+    shutil.copytree(whole, output)
+    clip = source / "Zcopy.mp4"
+    os.utime(clip)  # another time, the same content
+    run("encode", source, output, workers=1)
+    clip.write_bytes(clip.read_bytes() + b"\0\0\0\x08free")
+    with pytest.raises(ShardError, match=r"1 videos have changed .* \(Zcopy\.mp4\); run task=scan"):
+        run("encode", source, output, workers=1)
+    config = compose("prepare", PrepareConfig, command("scan", source, output)[2:])
+    table = merge_scan(config, find_clips(config.dataset, source).clips, output)
+    assert table is not None
+    problems = {row["clip"]: row["detail"] for row in table.to_pylist() if row["problem"]}
+    assert problems == {"Zcopy": "has changed since it was scanned; run task=scan again"}
+    run("scan", source, output, workers=1)
+    assert not any(read_scan(output)["problem"].to_pylist())
+
+
+def test_the_file_of_a_part_is_the_one_before_it_was_read(videos, tmp_path, monkeypatch):
+    """A video that is replaced while it is read is scanned again, since its part names the one before."""
+    source = tmp_path / "videos"
+    source.mkdir()
+    for ending in (".mp4", ".csv"):
+        shutil.copy(videos / f"Zcopy{ending}", source)
+    config = compose("prepare", PrepareConfig, command("scan", source, tmp_path)[2:])
+    (clip,) = find_clips(config.dataset, source).clips
+    before = _file(clip)
+    monkeypatch.setattr("preparation.scan.scan_clips._state", {"config": config, "folder": None})
+
+    def changing(clip, *_):
+        clip.path.write_bytes(clip.path.read_bytes() + b"\0\0\0\x08free")
+        return []
+
+    monkeypatch.setattr("preparation.scan.scan_clips.scan_clip", changing)
+    assert _scan(clip)[0] == before != _file(clip)
+
+
+def test_a_scan_of_an_archive_is_that_of_the_unpacked_folder(videos, whole, tmp_path):
+    source, output = tmp_path / "packed", tmp_path / "out"
+    source.mkdir()
+    with tarfile.open(source / "all.tar", "w") as tar:
+        for path in sorted(videos.iterdir(), reverse=True):
+            tar.add(path, path.name)
+    run("scan", source, output, workers=1)
+    names = ["path"]
+    assert read_scan(output).drop_columns(names).equals(read_scan(whole).drop_columns(names))
+    paths = read_scan(output)["path"].to_pylist()
+    assert paths[0] == str(source / "all.tar" / Path(read_scan(whole)["path"][0].as_py()).name)
+    (source / "clips.csv").write_text("path,speaker\n" + "".join(f"{path},a\n" for path in dict.fromkeys(paths)))
+    settings = {"dataset": "manifest", "dataset.list_file": source / "clips.csv"}
+    config = compose("prepare", PrepareConfig, command("scan", source, output, **settings)[2:])
+    assert [clip.problem for clip in find_clips(config.dataset, source).clips] == [None] * len(set(paths))
