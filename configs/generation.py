@@ -80,6 +80,12 @@ class GenerateConfig:
         window: Frames of a sampling window; null for the training window.
         overlap: Frames that two consecutive windows share; null for the number in the training configuration, or a
             fifth of ``window``.
+        decode_frames: Most frames that the codec decodes together; null for its own number (16). Fewer need less
+            memory. SVD's decoder gives other pixels then, since it normalises over them.
+        decode_device: Device of the codec: auto for that of the networks, or cpu, cuda or mps.
+        stream: Named pipe, or - for standard output, that gets the frames while later ones are sampled, in addition to
+            ``output``.
+        stream_format: ``mp4``, a fragmented MP4 with sound, or ``rgb24``, the bytes of the frames without sound.
         paste_back: Paste the face into the whole portrait instead of writing the crop.
         batch: CSV file with one video per row. Its columns are keys of this list; values that a row leaves out are
             taken from here.
@@ -106,6 +112,10 @@ class GenerateConfig:
     seed: int = between(0, 0, 2**63 - 1)
     window: int | None = positive(None)
     overlap: int | None = at_least(None, 0)
+    decode_frames: int | None = positive(None)
+    decode_device: str = choice("auto", Device)
+    stream: str | None = literal(None)
+    stream_format: str = choice("mp4", "mp4", "rgb24")
     paste_back: bool = False
     batch: str | None = literal(None)
     part: str = part()

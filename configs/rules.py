@@ -130,8 +130,12 @@ def _generate(config: GenerateConfig) -> None:
                 raise ConfigError(f"{key} is missing: name a file, e.g. {key}={EXAMPLES[key]}, or batch=cases.csv")
         if parse_part(config.part) != (0, 1):
             raise ConfigError(f"part={config.part}: is a share of a batch; add batch=cases.csv")
+    elif config.stream is not None:
+        raise ConfigError(f"stream={config.stream}: streams one video; leave batch out")
     elif not Path(config.batch).is_file():
         raise ConfigError(f"batch={config.batch}: no such file; expected a CSV file with one video a row")
+    if config.stream is None and config.stream_format != "mp4":
+        raise ConfigError(f"stream_format={config.stream_format}: needs a stream; add stream=- or stream=PIPE")
     check_overlap(config.window, config.overlap)
     check_interval(config.guidance.low, config.guidance.high)
 

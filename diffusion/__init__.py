@@ -9,6 +9,7 @@ __getattr__, __all__ = exports(
         "VelocityDenoiser": "diffusion.parameterization",
         "cosine_schedule": "diffusion.schedules",
         "ddim_sample": "diffusion.ddim",
+        "sample_in_order": "diffusion.long_sampling",
         "sample_long": "diffusion.long_sampling",
         "zero_terminal_schedule": "diffusion.schedules",
     },

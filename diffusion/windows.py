@@ -64,18 +64,34 @@ def fused_in_order(
         yield slice(0, total), apply(x, slice(0, total)).to(x.device)
         return
     weights = triangular_weights(window).to(x.device).view(1, window, *[1] * (x.dim() - 2))
-    waiting: Tensor | None = None
-    covered = x.new_zeros(1, 0, *weights.shape[2:])
+    fusion = _Fusion(weights)
     for start, following in zip(starts, [*starts[1:], total], strict=True):
-        result = apply(x[:, start : start + window], slice(start, start + window)).to(x.device) * weights
-        kept = covered.shape[1]  # number of frames shared with earlier windows
-        if waiting is not None and kept:
-            result[:, :kept] += waiting
-        weight = weights.to(result).clone()
-        weight[:, :kept] += covered
-        final = following - start
-        yield slice(start, following), result[:, :final] / weight[:, :final]
-        waiting, covered = result[:, final:].clone(), weight[:, final:].clone()
+        where = slice(start, start + window)
+        # Without a name for the result, which would be held until the next window.
+        yield slice(start, following), fusion.add(apply(x[:, where], where).to(x.device) * weights, following - start)
+
+
+class _Fusion:
+    """Weighted mean of windows, added in order. Keeps the sums of the frames that the next window shares.
+
+    Args:
+        weights: (1, T, 1, ...) weights of a window's frames.
+    """
+
+    def __init__(self, weights: Tensor) -> None:
+        self._weights = weights
+        self._waiting: Tensor | None = None
+        self._covered = weights[:, :0]
+
+    def add(self, result: Tensor, final: int) -> Tensor:
+        """Adds the weighted (B, T, ...) result of the next window; returns the mean of its first ``final`` frames."""
+        kept = self._covered.shape[1]  # number of frames shared with earlier windows
+        if self._waiting is not None and kept:
+            result[:, :kept] += self._waiting
+        weight = self._weights.to(result).clone()
+        weight[:, :kept] += self._covered
+        self._waiting, self._covered = result[:, final:].clone(), weight[:, final:].clone()
+        return result[:, :final] / weight[:, :final]
 
 
 def fuse_windows(apply: Callable[[Tensor, slice], Tensor], x: Tensor, window: int, overlap: int) -> Tensor:

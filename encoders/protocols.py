@@ -191,8 +191,15 @@ class LatentCodec(Protocol):
         """Decodes (F, C, h, w) unscaled latents to (F, 3, H, W) uint8 RGB."""
         ...
 
-    def decode_stream(self, latents: Tensor) -> Iterator[Tensor]:
-        """Yields the frames of ``decode`` in pieces of bounded length, each as soon as it is final."""
+    def decode_stream(self, latents: Iterable[Tensor], total: int, at_once: int | None = None) -> Iterator[Tensor]:
+        """Yields the frames of ``decode`` in pieces of bounded length, each as soon as it is final.
+
+        Args:
+            latents: (n, C, h, w) latents of consecutive frames, in pieces of any length; the next piece is taken when
+                its frames are needed.
+            total: F, the number of frames in all pieces.
+            at_once: Most frames decoded together, for less memory; None for the codec's own number.
+        """
         ...
 
 

@@ -44,6 +44,7 @@ class VideoCase:
             training's.
         paste_back: Whether the generated face is pasted back into the whole portrait.
         portrait_time: Time of the frame of a video that is animated, seconds; None for the first one.
+        decode_frames: Most frames that the codec decodes together; None for its own number.
         guidance: Guidance of lips and expression; None in it for that of the training.
         lips: Strength of the lip movements.
     """
@@ -60,6 +61,7 @@ class VideoCase:
     overlap: int | None = None
     paste_back: bool = False
     portrait_time: float | None = None
+    decode_frames: int | None = None
     guidance: GuidanceConfig = field(default_factory=GuidanceConfig)
     lips: LipsConfig = field(default_factory=LipsConfig)
 
@@ -78,7 +80,7 @@ class VideoCase:
         return {
             "emotion": {name: value for name, value in emotion.items() if value is not None},
             **{name: values[name] for name in (*CHOSEN, "steps", "seed", "window", "overlap", "paste_back")},
-            **({} if self.portrait_time is None else {"portrait_time": self.portrait_time}),
+            **{name: values[name] for name in ("portrait_time", "decode_frames") if values[name] is not None},
             # Records of earlier versions lack these keys, and are equal at the defaults.
             **{name: chosen for name in PARTS if (chosen := _chosen(getattr(self, name)))},
         }
@@ -149,7 +151,9 @@ def _case(values: Mapping[str, Any], where: str) -> VideoCase:
         extend=values["emotion.extend"],
         **{
             name: values[name]
-            for name in ("drive", "steps", "seed", "window", "overlap", "paste_back", "portrait_time")
+            for name in (
+                *("drive", "steps", "seed", "window", "overlap", "paste_back", "portrait_time", "decode_frames"),
+            )
         },
         **{
             part: kind(**{one.name: values[f"{part}.{one.name}"] for one in fields(kind)})
@@ -245,6 +249,7 @@ ROW_KEYS: dict[str, Any] = {
     "overlap": _integer,
     "paste_back": _boolean,
     "portrait_time": float,
+    "decode_frames": _integer,
     "guidance.lips": float,
     "guidance.expression": float,
     "guidance.low": float,

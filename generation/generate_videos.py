@@ -21,6 +21,7 @@ from generation.batch import VideoCase, cases_of
 from generation.model_files import ModelFiles
 from generation.pipeline import EmotiveTalkPipeline
 from generation.record import difference, fingerprint, require_writable_video
+from generation.streams import LiveStream, opened_stream
 from lightning_modules.ethd.sampler import OnProgress, VideoProgress
 from runtime.console import new_console
 from runtime.errors import UserError
@@ -48,19 +49,24 @@ def generate_videos(config: GenerateConfig) -> int:
     cases = cases_of(config)
     networks = config.ethd, config.vaid, config.emotion.run
     own = config.landmarks, config.audio_model, config.codec_model
-    models = ModelFiles(*networks, config.device, config.face, *own)
+    models = ModelFiles(*networks, config.device, config.face, *own, codec_device=config.decode_device)
     if config.batch is None:
         with _only(cases[0]):
-            pipeline = _load(models, console)
-            with Bars(console, transient=True, speed_estimate_period=ETA_OVER) as bars:
-                _make(pipeline, cases[0], bars, console)
+            models.check(cases[0])
+            with opened_stream(config.stream, config.stream_format, console) as stream:
+                pipeline = _load(models, console)
+                with Bars(console, transient=True, speed_estimate_period=ETA_OVER) as bars:
+                    _make(pipeline, cases[0], bars, console, stream)
         return 0
     folder = Path(config.output or "")
     index, parts = parse_part(config.part)
     what = f"output={folder}" + (f" part={config.part}" if parts > 1 else "")
     with locked(folder / f".part-{index + 1}-of-{parts}.lock", what, "wait for it, or choose another folder"):
         waiting = _unfinished(cases, models, console)
-        failed = _make_all(_load(models, console), waiting, console) if waiting else 0
+        possible = _possible(waiting, models, console)
+        failed = len(waiting) - len(possible)
+        if possible:
+            failed += _make_all(_load(models, console), possible, console)
     made = len(waiting) - failed
     console.print(f"{made} generated, {len(cases) - len(waiting)} already there, {failed} failed")
     return SOME_FAILED if failed else 0
@@ -100,6 +106,27 @@ def _unfinished(cases: Sequence[VideoCase], models: ModelFiles, console: Console
     return waiting
 
 
+def _possible(cases: Sequence[VideoCase], models: ModelFiles, console: Console) -> list[VideoCase]:
+    """Returns the cases whose files and settings can be used, and reports the others."""
+    possible = []
+    with Bars(console, transient=True) as bars:
+        task = bars.add_task("looking at files", total=len(cases))
+        for case in cases:
+            try:
+                models.check(case)
+                possible.append(case)
+            except WeightsError:  # of the network, in every case
+                raise
+            except CASE_ERRORS as error:
+                _report(case, str(error), console)
+            bars.advance(task)
+    return possible
+
+
+def _report(case: VideoCase, message: str, console: Console) -> None:
+    console.print(f"[red]failed[/] {escape(f'{case.output}: {message}')}", soft_wrap=True)
+
+
 def _make_all(pipeline: EmotiveTalkPipeline, cases: Sequence[VideoCase], console: Console) -> int:
     """Generates one video after the other and returns the number of failures."""
     failed = 0
@@ -114,8 +141,7 @@ def _make_all(pipeline: EmotiveTalkPipeline, cases: Sequence[VideoCase], console
             except Exception as error:
                 failed += 1
                 known = isinstance(error, CASE_ERRORS)
-                message = f"{case.output}: {error if known else _unexpected(error)}"
-                console.print(f"[red]failed[/] {escape(message)}", soft_wrap=True)
+                _report(case, str(error) if known else _unexpected(error), console)
             bars.advance(whole)
     return failed
 
@@ -126,10 +152,12 @@ def _unexpected(error: Exception) -> str:
     return f"{type(error).__name__}: {error} ({where}); unexpected error, please report it"
 
 
-def _make(pipeline: EmotiveTalkPipeline, case: VideoCase, bars: Bars, console: Console) -> None:
+def _make(
+    pipeline: EmotiveTalkPipeline, case: VideoCase, bars: Bars, console: Console, stream: LiveStream | None = None
+) -> None:
     start = time.perf_counter()
     with _shown_progress(bars, case.output.name) as on_progress:
-        made = pipeline.generate(case, on_progress)
+        made = pipeline.generate(case, on_progress, stream)
     for note in made.notes:
         console.print(f"[yellow]note[/] {escape(note)}", soft_wrap=True)
     spent = time.perf_counter() - start

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 from generation.batch import VideoCase
@@ -36,6 +37,9 @@ INPUT_LIMITS = MediaLimits(seconds=3 * 3600.0)
 def look_at_inputs(case: VideoCase, limits: MediaLimits = INPUT_LIMITS) -> dict[str, MediaInfo | PictureInfo]:
     """Looks at the portrait, the speech and the emotion's picture or video in a child process with limits.
 
+    A file is looked at once in a process, until its size or time changes: before the networks are loaded, and not again
+    when its case is generated.
+
     Args:
         case: Video case.
         limits: Limits on the files, and on the memory and time of looking at each.
@@ -46,7 +50,17 @@ def look_at_inputs(case: VideoCase, limits: MediaLimits = INPUT_LIMITS) -> dict[
     Raises:
         MediaError: If a file cannot be read, exceeds a limit, or takes more memory or time than its limits.
     """
-    found: dict[str, MediaInfo | PictureInfo] = {}
-    for key, path in case.inputs().items():
-        found[key] = _LOOKS[key](path, limits=limits)
-    return found
+    return {key: _look(key, path, limits) for key, path in case.inputs().items()}
+
+
+def _look(key: str, path: Path, limits: MediaLimits) -> MediaInfo | PictureInfo:
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return _LOOKS[key](path, limits=limits)  # its error names what is wrong
+    return _look_once(key, path.absolute(), limits, (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns))
+
+
+@lru_cache(maxsize=1 << 16)
+def _look_once(key: str, path: Path, limits: MediaLimits, version: tuple[int, ...]) -> MediaInfo | PictureInfo:
+    return _LOOKS[key](path, limits=limits)

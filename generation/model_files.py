@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import cast
 
 import torch
 
+from configs.generation import DrivingMode
 from configs.preparation import FaceConfig
 from encoders.factory import build_as, build_landmark_detector
+from generation.batch import VideoCase
+from generation.inputs import look_at_inputs
 from generation.pipeline import EmotiveTalkPipeline
 from lightning_modules.checkpoints import checkpoint_file
 from lightning_modules.emotion.emotion_table import TABLE_FILE
 from lightning_modules.emotion.text_mapping import TEXT_FILE
-from lightning_modules.ethd.export import emotion_parts, export_file, load_export
+from lightning_modules.ethd.export import emotion_parts, export_config, export_file, load_export
+from lightning_modules.ethd.sampler import sampling_settings
 from lightning_modules.vaid.checkpoint import load_vaid
 from preparation.encoders import Encoders
 from runtime.devices import resolve_device
@@ -33,6 +38,7 @@ class ModelFiles:
         landmarks: Landmark detector that replaces the one the data was prepared with.
         audio_model: Folder of the audio encoder, if the data was prepared with a user's own.
         codec_model: Folder of the codec, if the data was prepared with a user's own.
+        codec_device: Device of the codec: auto for ``device``, or cpu, which needs no GPU memory but more time.
     """
 
     ethd: str | Path
@@ -43,6 +49,7 @@ class ModelFiles:
     landmarks: str | None = None
     audio_model: str | None = None
     codec_model: str | None = None
+    codec_device: str = "auto"
 
     def load(self) -> EmotiveTalkPipeline:
         """Loads the pipeline with the encoders that ETHD was trained with.
@@ -54,6 +61,9 @@ class ModelFiles:
             DeviceError: If device is cuda and there is no GPU.
         """
         device = torch.device(resolve_device(self.device))
+        codec_device = (
+            str(device) if self.codec_device == "auto" else resolve_device(self.codec_device, "decode_device")
+        )
         exported = load_export(self.ethd)
         wanted = exported.info.encoders
         other = None if self.vaid is None else load_vaid(checkpoint_file(self.vaid), wanted)
@@ -65,12 +75,24 @@ class ModelFiles:
             landmarks=build_landmark_detector(named) if named else build_as("landmarks", wanted["landmarks"]),
             audio=build_as("audio", wanted["audio"], str(device), self.audio_model),
             motion=build_as("motion", wanted["motion"], str(device)),
-            codec=build_as("codec", wanted["codec"], str(device), self.codec_model),
+            codec=build_as("codec", wanted["codec"], codec_device, self.codec_model),
         )
         known = self.hashes()
         return EmotiveTalkPipeline(
             exported, encoders, vaid=other, device=device, face=self.face, landmarks=named, weights=known
         )
+
+    def check(self, case: VideoCase) -> None:
+        """Checks what is known of a case before any network is loaded: its files, and its settings.
+
+        Raises:
+            MediaError: If a file cannot be read, or exceeds a limit.
+            SamplingError, GuidanceError: If the settings contradict those of the network's training.
+            CheckpointError, WeightsError: If the export is missing, or its header cannot be read.
+        """
+        config, mode = export_config(self.ethd), cast(DrivingMode, case.drive)
+        sampling_settings(config, case.seed, case.steps, case.window, case.overlap, case.guidance, mode)
+        look_at_inputs(case)
 
     def hashes(self) -> dict[str, str]:
         """Returns the SHA-256 of every weight file, as stored in records.

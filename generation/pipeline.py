@@ -4,20 +4,26 @@
     case = VideoCase(Path("face.png"), Path("voice.wav"), Path("out.mp4"), emotion=EmotionConfig(label="happy"))
     pipeline.generate(case)
 
+    for frame in pipeline.frames(pipeline.prepare(case)):  # each as soon as it is final, no file
+        show(frame)
+
 Steps:
 
     portrait, speech, emotion -> driving signals -> latents in fused windows -> frames -> video file and its record
+
+Frames are decoded and written while later ones are sampled.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
-from torch import Tensor
 
 from configs.generation import DrivingMode
 from configs.preparation import FaceConfig
@@ -25,19 +31,23 @@ from encoders.factory import build_as
 from encoders.protocols import FPS
 from generation.batch import VideoCase
 from generation.driving import driving_signals
+from generation.errors import GenerationError
 from generation.inputs import look_at_inputs
+from generation.memory import GenerationMemory, memory_of
 from generation.portrait import PasteBack, PreparedPortrait, read_portrait
 from generation.record import DISCLOSURE, environment, fingerprint, record_path, require_writable_video, write_record
 from generation.speech import PreparedSpeech, read_speech
+from generation.streams import LiveStream
 from lightning_modules.emotion.sources import EmotionSource
 from lightning_modules.emotion.text_mapping import TextEmotion
 from lightning_modules.ethd.export import ExportedModel
 from lightning_modules.ethd.network import DrivingSignals
 from lightning_modules.ethd.sampler import OnProgress, Sampler, SamplingSettings, VideoProgress
 from lightning_modules.vaid.network import VAID
-from media import MediaInfo, VideoWriter
+from media import MediaInfo, StreamWriter, VideoWriter
 from preparation.encoders import Encoders
 from preparation.expression import ExpressionReader
+from runtime.peak_memory import on_gpu
 
 HARDLY_TRAINED = (
     0.1  # share of the training's frames in windows as long as those of a video, below which a note is shown
@@ -65,6 +75,12 @@ class Prepared:
     sampling: SamplingSettings
     fingerprint: Mapping[str, Any]
     notes: tuple[str, ...]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of the frames in pixels."""
+        side = len(self.portrait.frame)
+        return PasteBack(self.portrait).size if self.case.paste_back else (side, side)
 
 
 @dataclass(frozen=True)
@@ -136,36 +152,61 @@ class EmotiveTalkPipeline:
         self._vaid = (vaid or exported.vaid).to(self.device)
         self._faces = ExpressionReader(encoders.landmarks, encoders.motion, exported.info.frame_side, self.face)
         self._text: TextEmotion | None = None
+        self._memory: dict[bool, GenerationMemory] = {}  # whether it is an upper bound -> memory
 
-    def generate(self, case: VideoCase, on_progress: OnProgress | None = None) -> Generated:
+    def generate(
+        self, case: VideoCase, on_progress: OnProgress | None = None, stream: LiveStream | None = None
+    ) -> Generated:
         """Generates one video. The output file appears only when it is complete.
 
         Args:
             case: Requested video.
             on_progress: Callback after each step of a window and each written frame.
+            stream: Pipe that gets every frame as soon as it is final, in addition to the file.
 
         Raises:
             GenerationError: If the case cannot be generated.
             WriteError: If the output cannot be written.
             ForeignFileError: If the output or its record exists and is not this program's.
-            MediaError: If the speech or a driving video cannot be read, or the disk is full.
+            MediaError: If the speech or a driving video cannot be read, the disk is full, or the reader of the stream
+                has closed it.
             UserError: If a portrait or an emotion source is not an image or shows no usable face.
             EmotionError: If the emotion is not available.
             TextError: If a text cannot be encoded.
         """
         require_writable_video(case.output)
-        prepared = self.prepare(case)
+        return self.write(self.prepare(case), on_progress, stream)
+
+    def frames(self, prepared: Prepared, on_progress: OnProgress | None = None) -> Iterator[np.ndarray]:
+        """Samples and decodes a video; writes no file.
+
+        The first frames are final after n (n + 1) / 2 window-steps for n steps, if the speech has more windows than
+        steps. A caller that needs no more frames closes the iterator or leaves it.
+
+        Args:
+            prepared: Result of ``prepare``; ``prepared.speech`` has the sound and the number of frames F.
+            on_progress: Callback after each step of a window.
+
+        Yields:
+            F frames at 25 fps, (H, W, 3) uint8 RGB of ``prepared.size``, each as soon as it is final.
+
+        Raises:
+            SamplingError: If a window or its decoding does not fit into the device's memory.
+        """
         reference = self.sampler.reference(prepared.portrait.frame)
-        latents = self.sampler.sample(
+        paste = PasteBack(prepared.portrait) if prepared.case.paste_back else None
+        for frame in self.sampler.frames(
             reference, prepared.signals, prepared.speech.frames, prepared.sampling, on_progress
-        )
-        return self.write(prepared, latents, on_progress)
+        ):
+            yield frame if paste is None else paste(frame)
 
     def prepare(self, case: VideoCase) -> Prepared:
         """Reads the files of a case and computes its driving signals. Raises the errors of ``generate``."""
         found = look_at_inputs(case)
         mode = cast(DrivingMode, case.drive)
-        sampling, notes = self.sampler.settings(case.seed, case.steps, case.window, case.overlap, case.guidance, mode)
+        sampling, notes = self.sampler.settings(
+            case.seed, case.steps, case.window, case.overlap, case.guidance, mode, case.decode_frames
+        )
         portrait = read_portrait(
             case.portrait,
             self.encoders.landmarks,
@@ -194,28 +235,38 @@ class EmotiveTalkPipeline:
             lip_strength=case.lips.strength,
             trained_with=self.exported.vaid,
         )
+        heavy = self._require_memory(sampling, speech.frames)
         short = hardly_trained(min(sampling.window, speech.frames), self.exported.trained_windows)
-        notes = (*notes, *short, *portrait.notes, *speech.notes, *emotion.notes, *more)
+        notes = (*notes, *heavy, *short, *portrait.notes, *speech.notes, *emotion.notes, *more)
         known = fingerprint(case, self.weights, self.face, self.landmarks)
         return Prepared(case, portrait, speech, signals, sampling, known, notes)
 
-    def write(self, prepared: Prepared, latents: Tensor, on_progress: OnProgress | None = None) -> Generated:
-        """Decodes into the output file and writes its record; each file is written completely or not at all."""
-        case, speech, side = prepared.case, prepared.speech, self.exported.info.frame_side
-        paste = PasteBack(prepared.portrait) if case.paste_back else None
-        size = (side, side) if paste is None else paste.size
+    def write(
+        self, prepared: Prepared, on_progress: OnProgress | None = None, stream: LiveStream | None = None
+    ) -> Generated:
+        """Writes the output file while frames are sampled, and then its record; each completely or not at all.
+
+        Arguments and errors of ``generate``.
+        """
+        case, speech, size = prepared.case, prepared.speech, prepared.size
         record = self.record(prepared, size)
-        with VideoWriter(
-            case.output,
-            size=size,
-            fps=FPS,
-            sound=None if speech.copied else speech.sound,
-            sound_rate=speech.rate,
-            metadata=DISCLOSURE,
-            copied=speech.copied,
-        ) as video:
-            for done, frame in enumerate(self.sampler.decode(latents), 1):
-                video.write(frame if paste is None else paste(frame))
+        sound: dict[str, Any] = {
+            "sound": None if speech.copied else speech.sound,
+            "sound_rate": speech.rate,
+            "copied": speech.copied,
+        }
+        with ExitStack() as stack:
+            writers: list[VideoWriter | StreamWriter] = [
+                stack.enter_context(VideoWriter(case.output, size=size, fps=FPS, metadata=DISCLOSURE, **sound))
+            ]
+            if stream is not None:
+                live = StreamWriter(
+                    stream.file, stream.name, stream.kind, size=size, fps=FPS, metadata=DISCLOSURE, **sound
+                )
+                writers.append(stack.enter_context(live))
+            for done, frame in enumerate(self.frames(prepared, on_progress), 1):
+                for writer in writers:
+                    writer.write(frame)
                 if on_progress is not None:
                     on_progress(VideoProgress("writing", done, speech.frames))
             # An existing record belongs to the video that is about to be replaced.
@@ -245,6 +296,32 @@ class EmotiveTalkPipeline:
             "notes": list(prepared.notes),
             "environment": environment(self.device, self.sampler.dtype),
         }
+
+    def _require_memory(self, sampling: SamplingSettings, frames: int) -> tuple[str, ...]:
+        """Compares the memory that a video needs with that of the GPU; returns notes if it may not be enough.
+
+        Raises:
+            GenerationError: If it cannot be enough.
+        """
+        if self.device.type != "cuda":
+            return ()
+        card = torch.cuda.get_device_properties(self.device)
+        codec = self.encoders.codec
+        decodes = getattr(codec, "device", self.device).type == self.device.type
+        others = [self._vaid, self.encoders.audio, self.encoders.motion, *([codec] if decodes else [])]
+        given = sampling, frames, sampling.passes
+        for rough in (True, False):
+            if rough not in self._memory:  # counting takes seconds
+                self._memory[rough] = memory_of(
+                    self.exported.info, self.sampler.ethd, others, decodes=decodes, rough=rough
+                )
+            memory = self._memory[rough]
+            misfit = memory.misfit(*given, card.total_memory, card.name)
+            if misfit is None:
+                return ()
+        if memory.misfit(*given, on_gpu(card.total_memory), card.name):  # even without what cannot be counted
+            raise GenerationError(misfit)
+        return (f"{misfit} if it does not fit",)
 
     def _text_emotion(self, case: VideoCase) -> TextEmotion | None:
         """Returns the text mapping. It is loaded with its encoder when a case first needs it."""

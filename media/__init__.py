@@ -9,7 +9,7 @@ from media.probe import MediaInfo, probe, sound_duration
 from media.recording import Recording, read_recording
 from media.sound import read_sound, resample
 from media.source import VIDEO_ENDINGS, CancelledSound, MediaError, NoSound, NotMedia
-from media.writer import VideoWriter, encode_video
+from media.writer import StreamWriter, VideoWriter, encode_video
 
 __all__ = [
     "VIDEO_ENDINGS",
@@ -23,6 +23,7 @@ __all__ = [
     "NotMedia",
     "PictureInfo",
     "Recording",
+    "StreamWriter",
     "VideoWriter",
     "dangerous_member",
     "decode_flac",

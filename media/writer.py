@@ -1,15 +1,18 @@
-"""Writing MP4: H.264 pictures and sound (AAC, or copied), streamed, the same bytes for the same input."""
+"""Writing MP4: H.264 pictures and sound (AAC, or copied), streamed, the same bytes for the same input.
+
+``VideoWriter`` writes a file, ``StreamWriter`` into a pipe whose reader plays what has arrived.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Literal, Self
 
 import av
 import numpy as np
@@ -23,6 +26,8 @@ _THREADS = 1  # x264's bytes depend on the number of threads; several writers ru
 _REPEATABLE = "mbtree=0"
 _AUDIO_BITS = 64_000  # per second and channel
 LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1"}  # channels that players take
+STREAM_FORMATS = ("mp4", "rgb24")
+_FRAGMENT = 0.2  # seconds of a fragment of a streamed MP4
 AAC_RATES = (7350, 8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
 
 
@@ -119,6 +124,99 @@ class VideoWriter:
             self._partial.unlink(missing_ok=True)
 
 
+class StreamWriter:
+    """Writes frames into a pipe, each as soon as it is given; a context manager.
+
+    ``mp4`` is a fragmented MP4 with the sound: players and FFmpeg read it while it arrives. ``rgb24`` are the bytes of
+    the frames one after the other, as FFmpeg's ``rawvideo`` reads them, without sound.
+
+    Args:
+        file: Binary file, which need not be seekable. It stays open.
+        name: Its name in messages.
+        kind: ``mp4`` or ``rgb24``.
+        size: (width, height) in pixels, both even.
+        fps: Frames per second.
+        sound: As of ``VideoWriter``.
+        sound_rate: Samples per second of the sound.
+        crf: x264's constant quality.
+        metadata: Names and texts to store in the MP4.
+        copied: As of ``VideoWriter``.
+
+    Raises:
+        MediaError: when it cannot be written, since its reader closed it, for instance.
+        ValueError: when the size is odd, or frames or sound have another shape or type.
+    """
+
+    def __init__(
+        self,
+        file: BinaryIO,
+        name: str,
+        kind: Literal["mp4", "rgb24"],
+        *,
+        size: tuple[int, int],
+        fps: float = 25.0,
+        sound: np.ndarray | None = None,
+        sound_rate: int = 16_000,
+        crf: int = 18,
+        metadata: Mapping[str, str] | None = None,
+        copied: Path | None = None,
+    ) -> None:
+        self._file, self._name, self._kind, self._size = file, name, kind, size
+        self._settings = (size, fps, sound, sound_rate, crf, metadata, copied)
+        _check_settings(*self._settings[:4])
+        self._muxer: _Muxer | None = None
+
+    def __enter__(self) -> Self:
+        if self._kind == "mp4":
+            self._muxer = _Muxer(_Pipe(self._file), *self._settings)
+        return self
+
+    def write(self, frame: np.ndarray) -> None:
+        """Adds one (H, W, 3) uint8 RGB frame."""
+        with self._reported():
+            if self._muxer is not None:
+                self._muxer.write(frame)
+            else:
+                _check_frame(frame, self._size)
+                _Pipe(self._file).write(np.ascontiguousarray(frame).data)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._muxer is None:
+            return
+        if kind is not None:
+            self._muxer.abandon()
+            return
+        with self._reported():
+            try:
+                self._muxer.close()
+            except BaseException:
+                self._muxer.abandon()
+                raise
+
+    @contextlib.contextmanager
+    def _reported(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError as error:
+            raise MediaError(f"{self._name}: its reader has closed it; nothing more can be written") from error
+        except (OSError, av.FFmpegError) as error:
+            raise MediaError(f"{self._name}: cannot be written ({_reason(error)})") from error
+
+
+class _Pipe:
+    """A file that FFmpeg writes to and does not try to seek in; nothing stays in a buffer."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def write(self, data: bytes | memoryview) -> int:
+        self._file.write(data)
+        self._file.flush()
+        return len(memoryview(data).cast("B"))
+
+
 def _reason(error: Exception) -> str:
     return str(getattr(error, "strerror", None) or error)
 
@@ -175,12 +273,18 @@ def _check_settings(size: tuple[int, int], fps: float, sound: np.ndarray | None,
         raise ValueError(f"AAC cannot store {sound_rate} samples per second; resample to one of {AAC_RATES}")
 
 
+def _check_frame(frame: np.ndarray, size: tuple[int, int]) -> None:
+    wanted = (size[1], size[0], 3)
+    if frame.shape != wanted or frame.dtype != np.uint8:
+        raise ValueError(f"expected a frame of shape {wanted} uint8, found {frame.shape} {frame.dtype}")
+
+
 class _Muxer:
-    """Encodes into a file or memory; sound is encoded with each picture, so that neither is buffered for long."""
+    """Encodes into a file, memory or a pipe; sound goes with each picture, so that neither is buffered for long."""
 
     def __init__(
         self,
-        file: str | io.BytesIO,
+        file: str | io.BytesIO | _Pipe,
         size: tuple[int, int],
         fps: float,
         sound: np.ndarray | None,
@@ -194,19 +298,22 @@ class _Muxer:
         self.sound = sound[None] if sound is not None and sound.ndim == 1 else sound
         self.sound_rate = sound_rate
         self.frames = self.samples = 0
-        self.container = av.open(
-            file,
-            "w",
-            format="mp4",
-            # FFmpeg opens a finished file again to move its index to the front.
-            options={"movflags": "+use_metadata_tags" + "+faststart" * isinstance(file, str), "fflags": "+bitexact"},
-        )
+        piped = isinstance(file, _Pipe)
+        flags = "+use_metadata_tags"
+        # FFmpeg opens a finished file again to move its index to the front.
+        flags += "+faststart" * isinstance(file, str) + "+delay_moov+default_base_moof" * piped
+        options = {"movflags": flags, "fflags": "+bitexact"}
+        if piped:
+            options |= {"frag_duration": str(round(_FRAGMENT * 1e6)), "flush_packets": "1"}
+        self.container = av.open(file, "w", format="mp4", options=options)
         self.container.metadata.update(metadata or {})
         self.video = self.container.add_stream("libx264", rate=self.rate)
         self.video.width, self.video.height = size
         self.video.pix_fmt = "yuv420p"
         self.video.codec_context.thread_count = _THREADS
         self.video.options = {"crf": str(crf), "flags": "+bitexact", "x264-params": _REPEATABLE}
+        if piped:  # x264 would keep up to 60 frames to look ahead
+            self.video.options |= {"tune": "zerolatency", "g": str(round(self.rate))}
         self.audio = None
         self.copy: _Copy | None = None
         if copied is not None:
@@ -219,9 +326,7 @@ class _Muxer:
 
     def write(self, frame: np.ndarray) -> None:
         """Encodes one frame and the sound that belongs to it."""
-        width, height = self.size
-        if frame.shape != (height, width, 3) or frame.dtype != np.uint8:
-            raise ValueError(f"expected a frame of shape {(height, width, 3)} uint8, found {frame.shape} {frame.dtype}")
+        _check_frame(frame, self.size)
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
         picture.pts, picture.time_base = self.frames, 1 / self.rate
         self.frames += 1

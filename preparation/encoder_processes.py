@@ -18,7 +18,7 @@ import pickle
 import queue
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import AuthenticationError, connection, get_context
@@ -318,7 +318,7 @@ class _RemoteCodec:
     def decode(self, latents: Tensor) -> Tensor:
         raise NotImplementedError("preparation decodes no latents")
 
-    def decode_stream(self, latents: Tensor) -> Iterator[Tensor]:
+    def decode_stream(self, latents: Iterable[Tensor], total: int, at_once: int | None = None) -> Iterator[Tensor]:
         raise NotImplementedError("preparation decodes no latents")
 
 

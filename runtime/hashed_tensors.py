@@ -80,6 +80,27 @@ def load_hashed(path: Path, kind: str | None = None, newest: int = 1) -> tuple[A
     return header, tensors
 
 
+def read_header(path: Path, kind: str) -> Any:
+    """Reads the header alone, in milliseconds; its hashes are not checked.
+
+    Args:
+        path: Input file.
+        kind: Metadata key of the header.
+
+    Raises:
+        FileNotFoundError: If it does not exist.
+        TensorFileError: If it cannot be read.
+    """
+    check_regular(Path(path))
+    try:
+        with safe_open(path, framework="pt") as file:
+            return parse_json((file.metadata() or {}).get(kind, "null"))
+    except FileNotFoundError:
+        raise
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+        raise TensorFileError(f"{path}: cannot be read as safetensors ({error})") from error
+
+
 def _compare(path: Path, stored: Any, found: Mapping[str, str]) -> None:
     if not isinstance(stored, dict):
         raise TensorFileError(f"{path}: its hashes cannot be read")

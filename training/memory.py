@@ -8,17 +8,11 @@ and the optimizer's states are added. The count does not include the CUDA contex
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from configs.training import TrainConfig
 from diffusion.parameterization import noise_input, velocity_loss
@@ -27,47 +21,10 @@ from lightning_modules.ethd.checkpoint import unet_shape
 from lightning_modules.ethd.module import EthdModule
 from lightning_modules.ethd.network import DrivingSignals, Ethd, SignalWidths
 from lightning_modules.ethd.unet import UNetShape
+from runtime.peak_memory import PeakMemory, default_type, on_gpu
 
-GIB = 2**30
 MOMENTS, MASTER, AVERAGE = 8, 4, 4  # bytes per parameter: Adam's two moments, float32 weights, averaged weights
 DOWNSCALE = 8  # pixels per latent position along each side
-
-
-class PeakMemory(TorchDispatchMode):
-    """Context that counts the bytes of all live tensors created inside of it, real or fake, on any device.
-
-    Attributes:
-        now: Bytes of live tensors.
-        peak: Maximum of ``now``.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = self.peak = 0
-        self._alive: dict[int, weakref.ref] = {}
-
-    def __torch_dispatch__(
-        self, func: Any, types: Sequence[type], args: tuple = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        """Runs the operation and counts the storages it creates."""
-        out = func(*args, **(kwargs or {}))
-        for leaf in tree_leaves(out):
-            if isinstance(leaf, Tensor):
-                self._count(leaf.untyped_storage())
-        return out
-
-    def _count(self, storage: torch.UntypedStorage) -> None:
-        key, size = id(storage), storage.nbytes()
-        if key in self._alive:
-            return
-
-        def freed(_: weakref.ref) -> None:
-            self.now -= size
-            del self._alive[key]
-
-        self._alive[key] = weakref.ref(storage, freed)
-        self.now += size
-        self.peak = max(self.peak, self.now)
 
 
 @dataclass(frozen=True)
@@ -79,7 +36,7 @@ class StepMemory:
 
     def on_gpu(self, states: float) -> float:
         """Required bytes of GPU memory with the allowances; ``states`` are further bytes per parameter."""
-        return (self.peak + states * self.parameters) * 1.05 + 2 * GIB
+        return on_gpu(self.peak + states * self.parameters)
 
 
 def training_step(
@@ -97,7 +54,7 @@ def training_step(
         mixed: Whether weights and gradients are float32 and the step runs under autocast.
     """
     shape, side = shape or UNetShape(), pixels // DOWNSCALE
-    with FakeTensorMode(), PeakMemory() as memory, nullcontext() if mixed else bfloat16():
+    with FakeTensorMode(), PeakMemory() as memory, nullcontext() if mixed else default_type(torch.bfloat16):
         model = Ethd(shape, SignalWidths(512, 30, 12, 768), pixels, checkpointing=checkpointing)
         for parameter in model.parameters():
             parameter.grad = torch.zeros_like(parameter)
@@ -114,17 +71,6 @@ def training_step(
             v = model(noisy, noise_input(level.flatten()), x0[:, 0, : shape.in_channels - shape.out_channels], signals)
         velocity_loss(v, x0, noise, level).mean().backward()
         return StepMemory(memory.peak, sum(parameter.numel() for parameter in model.parameters()))
-
-
-@contextmanager
-def bfloat16() -> Iterator[None]:
-    """Context in which bfloat16 is the default type."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.bfloat16)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
 
 
 def step_bytes(config: TrainConfig, module: EthdModule, ranks: int) -> float:

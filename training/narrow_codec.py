@@ -5,7 +5,7 @@ Shapes: F frames, C latent channels, d = H / h ratio of the shards' codec.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -42,9 +42,9 @@ class NarrowCodec:
         shown = latents.float().cpu()[:, [min(place, self.channels - 1) for place in range(3)]]
         return from_signed(F.interpolate(torch.tanh(shown), scale_factor=self.downscale))
 
-    def decode_stream(self, latents: Tensor) -> Iterator[Tensor]:
-        """Yields the frames of ``decode`` in one piece."""
-        yield self.decode(latents)
+    def decode_stream(self, latents: Iterable[Tensor], total: int, at_once: int | None = None) -> Iterator[Tensor]:
+        """Yields the frames of ``decode`` in the pieces in which they arrive."""
+        return map(self.decode, latents)
 
 
 def narrow_codec(index: Index) -> NarrowCodec:

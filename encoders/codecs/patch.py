@@ -5,12 +5,13 @@ Shapes: F frames, p patch side, C = 3 p^2 channels, h x w = H / p x W / p.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from encoders.codecs.arriving import ArrivingLatents
 from encoders.codecs.pixels import check_frames, from_signed, to_signed
 from encoders.protocols import Identity
 
@@ -56,6 +57,8 @@ class PatchCodec:
         """Decodes (F, 3 p^2, h, w) to (F, 3, H, W) uint8 RGB."""
         return from_signed(F.pixel_shuffle(latents.float(), self.downscale))
 
-    def decode_stream(self, latents: Tensor) -> Iterator[Tensor]:
-        """Yields the frames of ``decode`` in pieces."""
-        return (self.decode(piece) for piece in latents.split(CHUNK))
+    def decode_stream(self, latents: Iterable[Tensor], total: int, at_once: int | None = None) -> Iterator[Tensor]:
+        """Yields the frames of ``decode`` in pieces, see ``LatentCodec.decode_stream``."""
+        arriving, size = ArrivingLatents(latents), min(CHUNK, at_once or CHUNK)
+        for start in range(0, total, size):
+            yield self.decode(arriving.take(start, min(start + size, total)))

@@ -8,13 +8,14 @@ Shapes: F frames, C = 4 latent channels, h x w = H / 8 x W / 8.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from encoders.codecs.arriving import ArrivingLatents
 from encoders.codecs.pixels import check_frames, from_signed, to_signed
 from encoders.protocols import Identity
 from encoders.weights import WrongWeights, model_folder
@@ -71,20 +72,29 @@ class SVDCodec:
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> Tensor:
         """Decodes (F, 4, h, w) unscaled latents to (F, 3, 8 h, 8 w) uint8 RGB."""
-        return torch.cat(list(self.decode_stream(latents)))
+        return torch.cat(list(self.decode_stream([latents], len(latents))))
 
-    @torch.inference_mode()
-    def decode_stream(self, latents: Tensor) -> Iterator[Tensor]:
-        """Yields the frames of ``decode`` as soon as they are final, so that memory stays bounded."""
+    def decode_stream(self, latents: Iterable[Tensor], total: int, at_once: int | None = None) -> Iterator[Tensor]:
+        """Yields the frames of ``decode`` as soon as they are final, so that memory stays bounded.
+
+        Args:
+            latents: (n, 4, h, w) unscaled latents of consecutive frames, in pieces of any length.
+            total: F.
+            at_once: Frames of a chunk; None for ``CHUNK``. Another number gives other pixels, since the decoder
+                normalises over a chunk.
+        """
+        size, arriving = min(CHUNK, at_once or CHUNK), ArrivingLatents(latents)
         tail: Tensor | None = None  # decoded frames that the next chunk shares
-        starts = chunk_starts(len(latents))
-        for start, following in zip(starts, [*starts[1:], len(latents)], strict=True):
-            decoded = self._decode(latents[start : start + CHUNK])
-            if tail is not None:
-                weight = torch.arange(1, len(tail) + 1)[:, None, None, None] / (len(tail) + 1)
-                decoded[: len(tail)] = torch.lerp(tail, decoded[: len(tail)], weight)
-            yield from_signed(decoded[: following - start])
-            tail = decoded[following - start :]
+        starts = chunk_starts(total, size)
+        for start, following in zip(starts, [*starts[1:], total], strict=True):
+            part = arriving.take(start, min(start + size, total))
+            with torch.inference_mode():
+                decoded = self._decode(part)
+                if tail is not None:
+                    weight = torch.arange(1, len(tail) + 1)[:, None, None, None] / (len(tail) + 1)
+                    decoded[: len(tail)] = torch.lerp(tail, decoded[: len(tail)], weight)
+                frames, tail = from_signed(decoded[: following - start]), decoded[following - start :]
+            yield frames
 
     def _decode(self, latents: Tensor) -> Tensor:
         """Decodes T frames together: (T, 4, h, w) to (T, 3, H, W) float32 on the CPU."""
@@ -92,15 +102,15 @@ class SVDCodec:
         return self.network.decode(values, num_frames=len(latents)).sample.cpu()
 
 
-def chunk_starts(frames: int) -> list[int]:
+def chunk_starts(frames: int, size: int = CHUNK) -> list[int]:
     """Returns the first frames of the decoded chunks.
 
-    Chunks have ``CHUNK`` frames and share at least ``FADE`` frames with the next; the last one ends with the clip. A
-    clip of up to ``CHUNK`` frames is a single chunk.
+    Chunks have ``size`` frames and share at least a quarter of them with the next (``FADE`` of ``CHUNK``); the last one
+    ends with the clip. A clip of up to ``size`` frames is a single chunk.
     """
-    if frames <= CHUNK:
+    if frames <= size:
         return [0]
-    return [*range(0, frames - CHUNK, CHUNK - FADE), frames - CHUNK]
+    return [*range(0, frames - size, size - size * FADE // CHUNK), frames - size]
 
 
 def load_network(folder: Path) -> Any:

@@ -7,11 +7,12 @@ Shapes: F frames, C = 32 latent channels, h x w = H / 8 x W / 8.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
 
+from encoders.codecs.arriving import ArrivingLatents
 from encoders.codecs.pixels import check_frames
 from encoders.protocols import Identity
 from encoders.weights import WrongWeights, load_pickle, locate
@@ -131,12 +132,15 @@ class TAEF2Codec:
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> Tensor:
         """Decodes (F, 32, h, w) to (F, 3, 8 h, 8 w) uint8 RGB."""
-        return torch.cat(list(self.decode_stream(latents)))
+        return torch.cat(list(self.decode_stream([latents], len(latents))))
 
-    def decode_stream(self, latents: Tensor) -> Iterator[Tensor]:
-        """Yields the frames of ``decode`` in pieces."""
-        pieces = latents.split(max(1, PIXELS_AT_ONCE // (64 * latents[0, 0].numel())))
-        return (self._decode(piece) for piece in pieces)
+    def decode_stream(self, latents: Iterable[Tensor], total: int, at_once: int | None = None) -> Iterator[Tensor]:
+        """Yields the frames of ``decode`` in pieces, see ``LatentCodec.decode_stream``."""
+        arriving = ArrivingLatents(latents)
+        size = max(1, PIXELS_AT_ONCE // (64 * arriving.frame[0].numel()))
+        size = min(size, at_once or size)
+        for start in range(0, total, size):
+            yield self._decode(arriving.take(start, min(start + size, total)))
 
     @torch.inference_mode()
     def _decode(self, latents: Tensor) -> Tensor:

@@ -235,15 +235,24 @@ class VideoService:
 
 
 def _progress(check: Callable[[], None], on_step: OnStep) -> Callable[[VideoProgress], None]:
-    """Returns a callback that reports progress and remaining time, and raises if the visitor stopped or left."""
-    begun: dict[str, float] = {}
+    """Returns a callback that reports progress and remaining time, and raises if the visitor stopped or left.
+
+    Frames are written between the steps of the sampling; they are reported once it has ended.
+    """
+    begun: dict[str, tuple[float, int]] = {}
+    sampled = False
 
     def on_progress(progress: VideoProgress) -> None:
+        nonlocal sampled
         check()
+        if progress.stage == "sampling":
+            sampled = progress.done == progress.total
+        elif not sampled:
+            return
         now = time.monotonic()
         # Seconds per step are known from the second step on: the first call starts the clock.
-        first = begun.setdefault(progress.stage, now)
-        done = progress.done - 1
+        first, before = begun.setdefault(progress.stage, (now, progress.done))
+        done = progress.done - before
         left = f", about {_duration((now - first) / done * (progress.total - progress.done))} left" if done else ""
         what = {"sampling": "Sampling, step", "writing": "Writing, frame"}[progress.stage]
         on_step(progress.done / progress.total, f"{what} {progress.done} of {progress.total}{left}")

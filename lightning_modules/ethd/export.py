@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 
-from configs.models import VAIDConfig
+from configs.models import EthdConfig, VAIDConfig
 from configs.stored import load_stored
 from encoders.protocols import Identity, TextEncoder
 from encoders.weight_files import WrongWeights
@@ -39,6 +39,8 @@ from lightning_modules.vaid.network import VAID
 from runtime.checked_fields import check_count, check_sizes
 from runtime.errors import first_line
 from runtime.files import sha256_of, write_whole
+from runtime.hashed_tensors import read_header
+from runtime.tensors import TensorFileError
 
 MAX_SIDE = 1 << 14  # pixels of a frame
 KIND, VERSION = "emotivetalk_export", 1
@@ -179,6 +181,24 @@ def load_export(run: str | Path) -> ExportedModel:
         text=parts.get(TEXT_KIND),
         path=path,
     )
+
+
+def export_config(run: str | Path) -> EthdConfig:
+    """Configuration of an exported network, from the header of the file; for checks before its weights are loaded.
+
+    Args:
+        run: Exported run directory, or the exported file.
+
+    Raises:
+        CheckpointError, WrongWeights: As of ``load_export``, but only the header is read.
+    """
+    path = export_file(run)
+    try:
+        return EthdInfo.read(read_header(path, KIND)["card"]).config
+    except TensorFileError as error:
+        raise WrongWeights(f"{error}; export the run again") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise WrongWeights(f"{path}: {first_line(error)} is missing or malformed; export the run again") from error
 
 
 def export_file(run: str | Path) -> Path:

@@ -2,14 +2,15 @@
 
     driving signals -> DDIM in fused windows -> codec latents -> frames, in chunks
 
-Latents stay on the CPU and only one window is on the device: memory on the device does not depend on the length.
+Latents stay on the CPU and only one window is on the device: memory on the device does not depend on the length. Frames
+are decoded as soon as their latents are final, while later ones are sampled.
 
 Shapes: F frames, C x h x w latent, S side of the frames in pixels, d_e expression width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -17,9 +18,10 @@ import torch
 from torch import Tensor
 
 from configs.generation import DrivingMode, GuidanceConfig
+from configs.models import EthdConfig
 from datamodules.clip_windows import ClipBatch
 from diffusion.ddim import seeded_noise
-from diffusion.long_sampling import sample_long
+from diffusion.long_sampling import sample_in_order
 from diffusion.parameterization import VelocityDenoiser
 from diffusion.windows import window_starts
 from encoders.protocols import LatentCodec
@@ -32,6 +34,7 @@ from runtime.devices import inference_dtype
 from runtime.errors import UserError
 
 RESTORED_AT_ONCE = 16  # frames
+DECODED_AT_ONCE = 16  # frames; the most of all codecs
 
 
 class SamplingError(UserError):
@@ -66,6 +69,7 @@ class SamplingSettings:
         window: Frames per window.
         overlap: Frames shared by neighbouring windows.
         guidance: Guidance of lips and expression.
+        decode_frames: Most frames that the codec decodes together; None for its own number.
     """
 
     seed: int
@@ -73,6 +77,62 @@ class SamplingSettings:
     window: int
     overlap: int
     guidance: Guidance = field(default_factory=Guidance)
+    decode_frames: int | None = None
+
+    @property
+    def passes(self) -> int:
+        """Most passes of the network that a step of a window makes together."""
+        return len(self.guidance.passes(self.guidance.high))
+
+
+def sampling_settings(
+    config: EthdConfig,
+    seed: int = 0,
+    steps: int | None = None,
+    window: int | None = None,
+    overlap: int | None = None,
+    guidance: GuidanceConfig | None = None,
+    mode: DrivingMode = "both",
+    decode_frames: int | None = None,
+) -> tuple[SamplingSettings, tuple[str, ...]]:
+    """Validates settings and replaces None by the values of the training.
+
+    Args:
+        config: Configuration of the network.
+        seed: Seed of the sampling noise.
+        steps: Number of DDIM steps.
+        window: Frames per window.
+        overlap: Frames shared by neighbouring windows.
+        guidance: Guidance of lips and expression.
+        mode: Driving mode of the video.
+        decode_frames: Most frames that the codec decodes together.
+
+    Returns:
+        The settings, and notes for the user.
+
+    Raises:
+        SamplingError: If the overlap is not shorter than the window, or there are more steps than in the schedule.
+        GuidanceError: If the network was not trained for the guidance.
+    """
+    steps = config.sampling_steps if steps is None else steps
+    if steps > config.diffusion_steps:
+        raise SamplingError(
+            f"steps={steps}: expected at most {config.diffusion_steps}, as in training; set fewer steps"
+        )
+    frames = config.window if window is None else window
+    shared = overlap
+    if shared is None:
+        trained = config.overlap if frames == config.window else None
+        shared = round(frames / 5) if trained is None else trained
+    if not 0 <= shared < frames:
+        raise SamplingError(
+            f"overlap={shared}: expected at least 0 and less than the window of {frames} frames (trained with "
+            f"{config.window})"
+        )
+    longer = f"window={frames}: longer than the {config.window} frames the network was trained with"
+    guided, notes = guidance_of(guidance, config, mode)
+    notes = (longer, *notes) if frames > config.window else notes
+    return SamplingSettings(seed, steps, frames, shared, guided, decode_frames), notes
 
 
 class Sampler:
@@ -104,44 +164,10 @@ class Sampler:
         overlap: int | None = None,
         guidance: GuidanceConfig | None = None,
         mode: DrivingMode = "both",
+        decode_frames: int | None = None,
     ) -> tuple[SamplingSettings, tuple[str, ...]]:
-        """Validates settings and replaces None by the values of the training.
-
-        Args:
-            seed: Seed of the sampling noise.
-            steps: Number of DDIM steps.
-            window: Frames per window.
-            overlap: Frames shared by neighbouring windows.
-            guidance: Guidance of lips and expression.
-            mode: Driving mode of the video.
-
-        Returns:
-            The settings, and notes for the user.
-
-        Raises:
-            SamplingError: If the overlap is not shorter than the window, or there are more steps than in the schedule.
-            GuidanceError: If the network was not trained for the guidance.
-        """
-        config = self.info.config
-        steps = config.sampling_steps if steps is None else steps
-        if steps > len(self.schedule):
-            raise SamplingError(
-                f"steps={steps}: expected at most {len(self.schedule)}, as in training; set fewer steps"
-            )
-        frames = config.window if window is None else window
-        shared = overlap
-        if shared is None:
-            trained = config.overlap if frames == config.window else None
-            shared = round(frames / 5) if trained is None else trained
-        if not 0 <= shared < frames:
-            raise SamplingError(
-                f"overlap={shared}: expected at least 0 and less than the window of {frames} frames (trained with "
-                f"{config.window})"
-            )
-        longer = f"window={frames}: longer than the {config.window} frames the network was trained with"
-        guided, notes = guidance_of(guidance, config, mode)
-        notes = (longer, *notes) if frames > config.window else notes
-        return SamplingSettings(seed, steps, frames, shared, guided), notes
+        """The settings of a video, see ``sampling_settings``."""
+        return sampling_settings(self.info.config, seed, steps, window, overlap, guidance, mode, decode_frames)
 
     def reference(self, frame: np.ndarray) -> Tensor:
         """(S, S, 3) uint8 portrait -> (1, C, h, w) latent as the network's input."""
@@ -149,7 +175,6 @@ class Sampler:
         # Rounded to half precision like the latents in shards, which the network was trained on.
         return self.info.latents.reference(latent.half())
 
-    @torch.no_grad()
     def sample(
         self,
         reference: Tensor,
@@ -158,7 +183,25 @@ class Sampler:
         how: SamplingSettings,
         on_progress: OnProgress | None = None,
     ) -> Tensor:
-        """Samples a video's latents.
+        """Samples all latents of a video with the arguments of ``sample_stream``.
+
+        Returns:
+            (1, F, C, h, w) float32 latents on the CPU, in the codec's units.
+        """
+        latents = self._noise(frames, how.seed)
+        for _ in self._sample_into(latents, reference, signals, how, on_progress):
+            pass
+        return latents
+
+    def sample_stream(
+        self,
+        reference: Tensor,
+        signals: DrivingSignals,
+        frames: int,
+        how: SamplingSettings,
+        on_progress: OnProgress | None = None,
+    ) -> Iterator[Tensor]:
+        """Samples a video's latents and yields them as soon as they are final, in order.
 
         Args:
             reference: (1, C, h, w) latent of the portrait, see ``reference``.
@@ -167,13 +210,30 @@ class Sampler:
             how: Seed, steps and windows.
             on_progress: Callback after every step of every window.
 
-        Returns:
-            (1, F, C, h, w) float32 latents on the CPU, in the codec's units.
+        Yields:
+            (n, C, h, w) float32 latents of the next frames on the CPU, in the codec's units.
 
         Raises:
             SamplingError: If a window does not fit into the device's memory, or values exceed the range of float16.
         """
-        reference_latent = reference.to(self.device, self.dtype)
+        latents = self._noise(frames, how.seed)
+        for where in self._sample_into(latents, reference, signals, how, on_progress):
+            yield latents[0, where]
+
+    def _noise(self, frames: int, seed: int) -> Tensor:
+        size = self.info.dimensions
+        return seeded_noise((1, frames, size.latent_channels, size.latent_size, size.latent_size), seed)
+
+    def _sample_into(
+        self,
+        noise: Tensor,
+        reference: Tensor,
+        signals: DrivingSignals,
+        how: SamplingSettings,
+        on_progress: OnProgress | None,
+    ) -> Iterator[slice]:
+        """Replaces (1, F, C, h, w) noise by latents in the codec's units; yields the frames that are final."""
+        frames, reference_latent = noise.shape[1], reference.to(self.device, self.dtype)
         total, done = how.steps * len(window_starts(frames, how.window, how.overlap)), 0
 
         def predict(x: Tensor, t: Tensor, where: slice) -> Tensor:
@@ -184,7 +244,13 @@ class Sampler:
                 lambda x, level: guided_velocity(self.ethd, x.to(self.dtype), level, reference_latent, near, passes),
                 self.schedule,
             )
-            x0 = denoise(x.to(self.device), t).cpu()  # t stays on the CPU, where the schedule is
+            try:
+                x0 = denoise(x.to(self.device), t).cpu()  # t stays on the CPU, where the schedule is
+            except torch.OutOfMemoryError as error:
+                raise SamplingError(
+                    f"window={how.window}: does not fit into the memory of {self.device}; set a shorter window"
+                    + (", or leave guidance out" if how.passes > 1 else "")
+                ) from error
             if self.dtype is torch.float16 and not x0.isfinite().all():
                 raise SamplingError(
                     f"{self.device}: has no bfloat16, and values here are too large for float16; use device=cpu"
@@ -194,24 +260,49 @@ class Sampler:
                 on_progress(VideoProgress("sampling", done, total))
             return x0
 
-        size = self.info.dimensions
-        noise = seeded_noise((1, frames, size.latent_channels, size.latent_size, size.latent_size), how.seed)
+        for where in sample_in_order(predict, noise, self.schedule, how.steps, how.window, how.overlap):
+            for start in range(where.start, where.stop, RESTORED_AT_ONCE):
+                part = noise[:, start : min(start + RESTORED_AT_ONCE, where.stop)]
+                part.copy_(self.info.latents.restored(part))
+            yield where
+
+    def decode(self, latents: Iterable[Tensor], total: int, at_once: int | None = None) -> Iterator[np.ndarray]:
+        """Decodes latents as they arrive, in chunks.
+
+        Args:
+            latents: (n, C, h, w) latents of consecutive frames, in pieces of any length.
+            total: F, the number of frames in all pieces.
+            at_once: Most frames decoded together; None for the codec's own number.
+
+        Yields:
+            F frames (S, S, 3) uint8.
+
+        Raises:
+            SamplingError: If a chunk does not fit into the device's memory.
+        """
         try:
-            latents = sample_long(predict, noise, self.schedule, how.steps, how.window, how.overlap)
+            for piece in self.codec.decode_stream(latents, total, at_once):
+                yield from piece.permute(0, 2, 3, 1).numpy()
         except torch.OutOfMemoryError as error:
             raise SamplingError(
-                f"window={how.window}: does not fit into the memory of {self.device}; set a shorter window"
-                + (", or leave guidance out" if how.guidance.passes(how.guidance.high)[1:] else "")
+                f"decoding does not fit into the memory of {self.device}; set decode_frames="
+                f"{max(1, (at_once or DECODED_AT_ONCE) // 2)}, or decode_device=cpu"
             ) from error
-        for start in range(0, frames, RESTORED_AT_ONCE):
-            part = latents[:, start : start + RESTORED_AT_ONCE]
-            part.copy_(self.info.latents.restored(part))
-        return latents
 
-    def decode(self, latents: Tensor) -> Iterator[np.ndarray]:
-        """(1, F, C, h, w) -> iterator over F frames (S, S, 3) uint8, decoded in chunks."""
-        for piece in self.codec.decode_stream(latents[0]):
-            yield from piece.permute(0, 2, 3, 1).numpy()
+    def frames(
+        self,
+        reference: Tensor,
+        signals: DrivingSignals,
+        frames: int,
+        how: SamplingSettings,
+        on_progress: OnProgress | None = None,
+    ) -> Iterator[np.ndarray]:
+        """Samples and decodes a video; arguments and errors of ``sample_stream``.
+
+        Yields:
+            F frames (S, S, 3) uint8, each as soon as it is final.
+        """
+        return self.decode(self.sample_stream(reference, signals, frames, how, on_progress), frames, how.decode_frames)
 
     def render(
         self,
@@ -258,7 +349,7 @@ class Sampler:
         )
         reference = self.info.latents.reference(batch["reference_latent"])
         settings, _ = self.settings(seed, steps, guidance=guidance, mode=mode)
-        return np.stack(list(self.decode(self.sample(reference, signals, audio.shape[1], settings))))
+        return np.stack(list(self.frames(reference, signals, audio.shape[1], settings)))
 
 
 def on_device(signals: DrivingSignals, device: torch.device) -> DrivingSignals:

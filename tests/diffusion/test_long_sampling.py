@@ -7,13 +7,13 @@ import pytest
 import torch
 from diffusers import DDIMScheduler
 
-from diffusion.ddim import trailing_steps
-from diffusion.long_sampling import sample_long
+from diffusion.ddim import ddim_step, trailing_steps
+from diffusion.long_sampling import sample_in_order, sample_long
 from diffusion.parameterization import VelocityDenoiser, velocity
 from diffusion.schedules import zero_terminal_schedule
 from diffusion.windows import fused_in_order, triangular_weights, window_starts
+from runtime.peak_memory import PeakMemory
 from tests.helpers.refusals import refuses
-from training.memory import PeakMemory
 
 SCHEDULE = zero_terminal_schedule()
 
@@ -128,24 +128,99 @@ def test_sampling_equals_diffusers_ddim(steps):
     torch.testing.assert_close(out, expected, atol=1e-4, rtol=1e-4)
 
 
-def test_memory_does_not_grow_with_the_length():
-    """The memory of the sampler without the sequence itself, for T to 10 T frames."""
+def step_after_step(predict, noise, schedule, steps, window, overlap):
+    """Sampling in the plain order: all windows of a step before the next step."""
+    x, levels = noise.clone(), trailing_steps(len(schedule), steps)
+    starts = window_starts(x.shape[1], window, overlap)
+    if len(starts) == 1:
+        weights = torch.ones(1, x.shape[1], *[1] * (x.dim() - 2))
+    else:
+        weights = triangular_weights(window).view(1, -1, *[1] * (x.dim() - 2))
+    for now, then in zip(levels, [*levels[1:], -1], strict=True):
+        total, covered = torch.zeros_like(x), torch.zeros(1, x.shape[1], *[1] * (x.dim() - 2))
+        times = [torch.full((len(x),), t) for t in (now, then)]
+        for start in starts:
+            where = slice(start, min(start + window, x.shape[1]))
+            total[:, where] += predict(x[:, where], times[0], where) * weights
+            covered[:, where] += weights
+        x = ddim_step(schedule, x, total / covered if len(starts) > 1 else total, *times)
+    return x
 
-    def extra(frames):
+
+def mixing(x, t, where):
+    """A network whose result depends on all frames of the window, their place, and the step."""
+    return uneven(torch.tanh(x + t.view(-1, *[1] * (x.dim() - 1)) / 1000), where)
+
+
+LENGTHS = (1, 2, 7, 8, 9, 15, 16, 17, 23, 40, 41, 61)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5])
+@pytest.mark.parametrize(("window", "overlap"), [(8, 0), (8, 2), (8, 4), (8, 5), (8, 7), (5, 3), (1, 0)])
+def test_the_order_of_windows_and_steps_changes_no_bit(window, overlap, steps):
+    for frames in LENGTHS:
+        noise = torch.randn(2, frames, 3)
+        expected = step_after_step(mixing, noise, SCHEDULE, steps, window, overlap)
+        assert torch.equal(sample_long(mixing, noise.clone(), SCHEDULE, steps, window, overlap), expected)
+
+
+def test_frames_are_final_when_they_are_yielded():
+    noise = torch.randn(1, 61, 2)
+    expected, end = step_after_step(mixing, noise, SCHEDULE, 4, 8, 3), 0
+    for where in sample_in_order(mixing, noise, SCHEDULE, 4, 8, 3):
+        assert where.start == end
+        assert torch.equal(noise[:, where], expected[:, where])
+        noise[:, where] = torch.nan  # nobody reads them again
+        end = where.stop
+    assert end == 61
+
+
+@pytest.mark.parametrize(
+    ("frames", "window", "overlap", "steps", "first"),
+    [
+        (1500, 120, 24, 10, 55),  # n (n + 1) / 2 of 160
+        (1500, 120, 24, 25, 280),  # 16 windows of the last steps are all there are
+        (15000, 120, 24, 25, 325),  # of 3,900
+        (1500, 120, 60, 5, 15),
+        (1500, 120, 90, 5, 1 + 4 + 7 + 10 + 13),  # a window overlaps three others
+        (100, 120, 24, 5, 5),
+        (200, 120, 24, 5, 9),  # two windows
+    ],
+)
+def test_windows_before_the_first_frames(frames, window, overlap, steps, first):
+    counts = []
+
+    def predict(x, t, where):
+        counts[-1] += 1
+        return x
+
+    pieces = sample_in_order(predict, torch.zeros(1, frames, 1), SCHEDULE, steps, window, overlap)
+    counts.append(0)
+    for _ in pieces:
+        counts.append(0)
+    assert counts[0] == first
+    assert sum(counts) == steps * len(window_starts(frames, window, overlap))
+
+
+def test_memory_does_not_grow_with_the_length():
+    """The memory of the sampler without the sequence itself."""
+
+    def extra(frames, steps):
         noise = torch.randn(1, frames, 4, 16, 16)
         with PeakMemory() as memory:
-            sample_long(lambda x, t, where: x * 0.5, noise, SCHEDULE, 2, window=20, overlap=4)
+            sample_long(lambda x, t, where: x * 0.5, noise, SCHEDULE, steps, window=20, overlap=4)
         return memory.peak - noise.nbytes  # the profiler counts it through its slices
 
-    one, two, ten = extra(20), extra(40), extra(200)
-    assert ten == two
-    assert ten < 3 * one
+    for steps in (1, 2, 8):
+        assert extra(400, steps) == extra(40 * steps, steps)
+    shared = noise_bytes(4)
+    assert extra(400, 8) - extra(400, 2) <= 6 * (shared + 1000)  # each step keeps what two windows share
+    assert extra(400, 1) < 6 * noise_bytes(20)
 
 
-def test_progress_counts_every_frame_of_every_step():
-    seen = []
-    sample_long(lambda x, t, where: x, torch.randn(1, 53, 1), SCHEDULE, 4, 8, 2, seen.append)
-    assert sum(seen) == 4 * 53
+def noise_bytes(frames):
+    """Bytes of frames of the latents above."""
+    return frames * 4 * 16 * 16 * 4
 
 
 def test_invalid_overlap_and_steps_are_rejected():

@@ -8,9 +8,13 @@ import pytest
 
 from configs.command_line import compose
 from configs.generation import GenerateConfig
+from generation import inputs
+from generation.batch import VideoCase
 from generation.generate_videos import SOME_FAILED, generate_videos
 from generation.model_files import ModelFiles
 from generation.pipeline import EmotiveTalkPipeline
+from lightning_modules.ethd.sampler import SamplingError
+from media import MediaError
 
 
 @pytest.fixture
@@ -108,12 +112,60 @@ def test_a_hostile_row_fails_alone(batch, files, tmp_path, capsys):
 def test_an_unexpected_error_fails_one_video_only(batch, files, tmp_path, capsys, monkeypatch):
     generate = EmotiveTalkPipeline.generate
 
-    def broken(self, case, on_progress=None):
+    def broken(self, case, *rest):
         if case.seed == 0:
             raise ZeroDivisionError("oops")
-        return generate(self, case, on_progress)
+        return generate(self, case, *rest)
 
     monkeypatch.setattr(EmotiveTalkPipeline, "generate", broken)
     assert batch(f"{files / 'face.png'},a.mp4,0\n{files / 'face.png'},b.mp4,1\n") == SOME_FAILED
     assert "ZeroDivisionError: oops (test_generate_videos.py:" in capsys.readouterr().err
     assert (tmp_path / "new" / "videos" / "b.mp4").exists()
+
+
+@pytest.fixture
+def unloaded(monkeypatch):
+    """No network may be loaded."""
+    monkeypatch.setattr(ModelFiles, "load", lambda *_: pytest.fail("networks were loaded"))
+
+
+@pytest.mark.parametrize(
+    ("typed", "error", "words"),
+    [
+        (["speech={files}/face.png"], MediaError, r"face\.png: .*picture"),
+        (["speech={files}/none.wav"], MediaError, "no such file"),
+        (["portrait={files}/voice.wav"], MediaError, "is sound; expected a picture"),
+        (["emotion.video={files}/face.csv"], MediaError, r"face\.csv"),
+        (["steps=51"], SamplingError, "steps=51: expected at most 50, as in training"),
+        (["overlap=8"], SamplingError, "overlap=8: expected at least 0 and less than the window of 8"),
+    ],
+)
+def test_errors_come_before_the_networks(runs, files, tmp_path, unloaded, typed, error, words):
+    given = {"portrait": files / "face.png", "speech": files / "voice.wav", "output": tmp_path / "out.mp4"}
+    changed = [argument.format(files=files) for argument in typed]
+    names = {argument.partition("=")[0] for argument in changed}
+    keys = [f"{key}={value}" for key, value in given.items() if key not in names]
+    config = compose("generate", GenerateConfig, [*keys, *changed, f"ethd={runs / 'ethd'}"])
+    with pytest.raises(error, match=words):
+        generate_videos(config)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_batch_whose_rows_are_all_broken_loads_nothing(batch, files, tmp_path, capsys, unloaded):
+    assert batch(f"{tmp_path / 'none.png'},a.mp4,0\n{files / 'voice.wav'},b.mp4,0\n") == SOME_FAILED
+    printed = " ".join(capsys.readouterr().err.split())
+    assert "0 generated, 0 already there, 2 failed" in printed
+    assert printed.count("failed /") == 2
+
+
+def test_files_are_looked_at_once(files, monkeypatch, tmp_path):
+    shutil.copy(files / "voice.wav", tmp_path / "voice.wav")
+    looks = []
+    monkeypatch.setitem(inputs._LOOKS, "speech", lambda path, limits: looks.append(path))
+    case = VideoCase(files / "face.png", tmp_path / "voice.wav", tmp_path / "out.mp4")
+    for _ in range(3):
+        inputs.look_at_inputs(case)
+    assert len(looks) == 1
+    (tmp_path / "voice.wav").write_bytes((files / "voice.wav").read_bytes() + b"\0\0")
+    inputs.look_at_inputs(case)
+    assert len(looks) == 2

@@ -64,7 +64,7 @@ def generated(pipeline, case):
     prepared = pipeline.prepare(case)
     reference = pipeline.sampler.reference(prepared.portrait.frame)
     latents = pipeline.sampler.sample(reference, prepared.signals, prepared.speech.frames, prepared.sampling)
-    return np.stack(list(pipeline.sampler.decode(latents)))
+    return np.stack(list(pipeline.sampler.decode([latents[0]], prepared.speech.frames)))
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """The pipeline from input files to the output file: length, sound, record, repeatability, no partial files."""
 
+import io
 import json
 import re
 from dataclasses import replace
@@ -14,11 +15,12 @@ from generation.batch import VideoCase
 from generation.errors import GenerationError
 from generation.model_files import ModelFiles
 from generation.pipeline import hardly_trained
-from generation.record import difference, fingerprint
+from generation.record import DISCLOSURE, difference, fingerprint
+from generation.streams import LiveStream
 from lightning_modules.emotion.sources import EmotionError
 from lightning_modules.ethd.guidance import GuidanceError
 from lightning_modules.ethd.sampler import SamplingError
-from media import FrameReader, MediaError, probe, read_sound
+from media import FrameReader, MediaError, VideoWriter, probe, read_sound
 from runtime.errors import UserError
 from runtime.files import WriteError, sha256_of
 from tests.helpers.inputs import tone
@@ -87,9 +89,9 @@ def test_the_record_holds_inputs_settings_and_weights(pipeline, case, files, run
     assert record["settings"]["seed"] == 3
     assert record["settings"]["emotion"] == {"strength": 0.5}
     assert record["weights"] == {"ethd": sha256_of(runs / "ethd" / "export" / "ethd.safetensors")}
-    assert record["sampling"] == {"seed": 3, "steps": 2, "window": 8, "overlap": 2, "training_steps": 7} | {
-        "guidance": {"lips": 1.0, "expression": 1.0, "low": 0.0, "high": 1.0}
-    }
+    sampling = {"seed": 3, "steps": 2, "window": 8, "overlap": 2, "decode_frames": None, "training_steps": 7}
+    guidance = {"lips": 1.0, "expression": 1.0, "low": 0.0, "high": 1.0}
+    assert record["sampling"] == {**sampling, "guidance": guidance}
     assert record["encoders"]["codec"]["name"] == "patch"
 
 
@@ -152,6 +154,43 @@ def test_an_interrupt_leaves_no_partial_file(pipeline, case, stage):
     with pytest.raises(KeyboardInterrupt):
         pipeline.generate(replace(case, seed=9), stop)
     assert {file.name: file.read_bytes() for file in case.output.parent.iterdir()} == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("change", [{}, {"paste_back": True}])
+def test_a_caller_gets_the_frames_of_the_file(pipeline, case, tmp_path, change):
+    """Frames before any file; the same that the file is encoded from."""
+    case = replace(case, **change)
+    prepared = pipeline.prepare(case)
+    frames = list(pipeline.frames(prepared))
+    assert not case.output.exists()
+    assert len(frames) == prepared.speech.frames == 13
+    assert {frame.shape for frame in frames} == {(*prepared.size[::-1], 3)}
+    with VideoWriter(tmp_path / "own.mp4", size=prepared.size, sound=prepared.speech.sound, metadata=DISCLOSURE) as own:
+        for frame in frames:
+            own.write(frame)
+    assert pipeline.generate(case).path.read_bytes() == (tmp_path / "own.mp4").read_bytes()
+
+
+@pytest.mark.slow
+def test_a_stream_changes_nothing_in_the_file(pipeline, case):
+    plain = pipeline.generate(case).path.read_bytes()
+    record = case.output.with_suffix(".json").read_bytes()
+    file = io.BytesIO()
+    assert pipeline.generate(case, stream=LiveStream(file, "memory", "rgb24")).path.read_bytes() == plain
+    assert case.output.with_suffix(".json").read_bytes() == record
+    frames = b"".join(frame.tobytes() for frame in pipeline.frames(pipeline.prepare(case)))
+    assert file.getvalue() == frames
+
+
+@pytest.mark.slow
+def test_frames_decoded_together_are_a_setting_of_the_record(pipeline, case):
+    """The patch codec decodes frames on their own, so their number changes no pixel."""
+    plain = pipeline.generate(case).path.read_bytes()
+    assert "decode_frames" not in json.loads(case.output.with_suffix(".json").read_text())["settings"]
+    assert pipeline.generate(replace(case, decode_frames=3)).path.read_bytes() == plain
+    record = json.loads(case.output.with_suffix(".json").read_text())
+    assert record["settings"]["decode_frames"] == 3
 
 
 def test_an_impossible_case_is_refused(pipeline, case, tmp_path):

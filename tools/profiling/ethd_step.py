@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -29,11 +30,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from configs.options import count, read_options, run_script, yes
 from lightning_modules.ethd.network import DrivingSignals, Ethd, SignalWidths
 from lightning_modules.ethd.unet import ADDED_TIME_IDS, UNetShape
-from training.memory import GIB, PeakMemory, bfloat16, training_step
+from runtime.peak_memory import GIB, PeakMemory, default_type
+from training.memory import training_step
 
 REDUCED = UNetShape(channels=(64, 128, 256, 256), heads=(1, 2, 4, 4), token_width=256, added_width=32)
 WIDTHS = SignalWidths(lip=64, expression=30, audio_layers=1, audio=1)
 Step = Callable[[], Tensor]
+bfloat16 = partial(default_type, torch.bfloat16)
 
 
 def our_step(shape: UNetShape, side: int, frames: int) -> Step:
@@ -85,7 +88,11 @@ def stock_step(shape: UNetShape, side: int, frames: int) -> Step:
 
 def peak(build: Callable[[UNetShape, int, int], Step], shape: UNetShape, side: int, frames: int, fake: bool) -> int:
     """Peak bytes of a step, including weights and gradients."""
-    with FakeTensorMode() if fake else nullcontext(), PeakMemory() as memory, bfloat16() if fake else nullcontext():
+    with (
+        FakeTensorMode() if fake else nullcontext(),
+        PeakMemory() as memory,
+        bfloat16() if fake else nullcontext(),
+    ):
         build(shape, side, frames)().backward()
     return memory.peak
 
@@ -93,7 +100,12 @@ def peak(build: Callable[[UNetShape, int, int], Step], shape: UNetShape, side: i
 def operations(build: Callable[[UNetShape, int, int], Step], shape: UNetShape, side: int, frames: int) -> int:
     """Floating-point operations of a step's matrix products, convolutions and attention, including recomputed ones."""
     # The other kernels of attention are not counted on a CPU.
-    with FakeTensorMode(), bfloat16(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+    with (
+        FakeTensorMode(),
+        default_type(torch.bfloat16),
+        sdpa_kernel(SDPBackend.MATH),
+        FlopCounterMode(display=False) as counter,
+    ):
         build(shape, side, frames)().backward()
     return counter.get_total_flops()
 

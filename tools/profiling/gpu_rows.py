@@ -25,8 +25,9 @@ from lightning_modules.ethd.network import DrivingSignals, Ethd, SignalWidths
 from lightning_modules.ethd.sampler import Sampler
 from lightning_modules.ethd.unet import UNetShape
 from runtime.devices import device_name, resolve_device
+from runtime.peak_memory import GIB
 from tools.profiling import gpu_profile, gpu_regions, gpu_step, vaid_step
-from training.memory import AVERAGE, GIB, MOMENTS, training_step
+from training.memory import AVERAGE, MOMENTS, training_step
 
 SMALL = UNetShape(channels=(32, 32), heads=(1, 1), attention=(True, True), layers=1, token_width=8, added_width=8)
 AIMS = {"seconds": 1.5, "peak_gib": 70.0}  # of the step on an H100 or H200

@@ -40,8 +40,9 @@ from lightning_modules.ethd.latents import latent_scale
 from lightning_modules.ethd.module import EthdModule
 from lightning_modules.vaid.network import VAID
 from lightning_modules.vaid.statistics import MotionStatistics
+from runtime.peak_memory import GIB
 from tools.profiling.gpu_profile import ProfiledStep
-from training.memory import GIB, step_bytes
+from training.memory import step_bytes
 from training.strategies import build_strategy, precision_settings
 
 PRESETS = ("gpu", "ddp", "deepspeed", "deepspeed_autocast", "deepspeed_offload")

@@ -28,7 +28,7 @@ from encoders.protocols import SAMPLE_RATE
 from generation.batch import VideoCase
 from generation.model_files import ModelFiles
 from media import read_sound
-from training.memory import PeakMemory
+from runtime.peak_memory import PeakMemory
 
 MIB, KIB = 2**20, 2**10
 PER_FRAME = 192 * KIB

@@ -16,7 +16,8 @@ import sys
 import time
 
 from configs.options import counts, read_options, run_script
-from training.memory import AVERAGE, GIB, MASTER, MOMENTS, training_step
+from runtime.peak_memory import GIB
+from training.memory import AVERAGE, MASTER, MOMENTS, training_step
 
 GPUS = (24, 48, 80, 141)  # memory in GB, as advertised
 
@@ -57,7 +58,7 @@ def usable(size: int) -> float:
 
     Up to 80 GB the advertised size is binary, 141 GB is decimal. The driver keeps some of it.
     """
-    return {24: 23.5, 48: 47.4, 80: 79.1, 141: 139.8}[size] * GIB
+    return {12: 11.6, 16: 15.7, 24: 23.5, 48: 47.4, 80: 79.1, 141: 139.8}[size] * GIB
 
 
 if __name__ == "__main__":

@@ -31,6 +31,14 @@ def test_latent_position_is_a_patch_of_pixels():
     assert (codec.encode(frames) == 1).sum() == 48
 
 
+def test_a_stream_equals_decode():
+    codec, latents = PatchCodec(2), torch.rand(37, 12, 3, 3) * 2 - 1
+    for at_once, sizes in ((None, [16, 16, 5]), (10, [10, 10, 10, 7]), (99, [16, 16, 5])):
+        pieces = list(codec.decode_stream(latents.split(7), 37, at_once))
+        assert [len(piece) for piece in pieces] == sizes
+        assert torch.equal(torch.cat(pieces), codec.decode(latents))
+
+
 def test_out_of_range_latents_are_clipped():
     for value, byte in ((1.7, 255), (-3.0, 0)):
         assert (PatchCodec(2).decode(torch.full((1, 12, 2, 2), value)) == byte).all()

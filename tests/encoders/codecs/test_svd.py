@@ -106,10 +106,39 @@ def test_stream_equals_decode(codec, count):
     z = latents(count)
     sizes = []
     codec.network.decoder.register_forward_pre_hook(lambda module, args: sizes.append(len(args[0])))
-    streamed = list(codec.decode_stream(z))
+    streamed = list(codec.decode_stream(z.split(7), count))
     assert max(sizes) <= CHUNK
     assert torch.equal(torch.cat(streamed), codec.decode(z))
     assert sum(map(len, streamed)) == count
+
+
+@pytest.mark.slow
+def test_frames_come_as_soon_as_their_latents_have_arrived(codec):
+    z, taken = latents(41), []
+
+    def arriving():
+        for start in range(0, 41, 5):
+            taken.append(min(start + 5, 41))
+            yield z[start : start + 5]
+
+    ends, end = [], 0
+    for piece in codec.decode_stream(arriving(), 41):
+        end += len(piece)
+        ends.append((end, taken[-1]))
+    assert ends == [(12, 20), (24, 30), (25, 40), (41, 41)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("at_once", [1, 2, 5, 8, 16, 50])
+def test_fewer_frames_are_decoded_together_on_demand(codec, network, at_once):
+    z, sizes = latents(23), []
+    codec.network.decoder.register_forward_pre_hook(lambda module, args: sizes.append(len(args[0])))
+    decoded = torch.cat(list(codec.decode_stream([z], 23, at_once)))
+    assert len(decoded) == 23
+    assert max(sizes) == min(at_once, CHUNK)
+    first = reference(network, z[: min(at_once, CHUNK)])
+    alone = min(at_once, CHUNK) - min(at_once, CHUNK) // 4  # frames before the cross-fade
+    assert (decoded[:alone] - first[:alone]).abs().max() <= 0.51
 
 
 def test_network_is_frozen_in_float32(codec, folder):

@@ -97,6 +97,7 @@ def test_stream_equals_decode(codec, monkeypatch):
     latents = torch.randn(9, codec.channels, 16, 16)
     whole = codec.decode(latents)
     monkeypatch.setattr(taef2, "PIXELS_AT_ONCE", 4 * 128 * 128)
-    pieces = list(codec.decode_stream(latents))
-    assert len(pieces) > 1
+    pieces = list(codec.decode_stream(latents.split(5), 9))
+    assert [len(piece) for piece in pieces] == [4, 4, 1]
+    assert [len(piece) for piece in codec.decode_stream(latents.split(5), 9, 2)] == [2] * 4 + [1]
     assert (torch.cat(pieces).int() - whole.int()).abs().max() <= 1  # rounding in convolutions depends on the batch

@@ -11,9 +11,9 @@ from diffusion.parameterization import VelocityDenoiser, noise_input
 from diffusion.schedules import zero_terminal_schedule
 from lightning_modules.ethd.network import DrivingSignals, Ethd, SignalWidths
 from lightning_modules.ethd.unet import UNetShape
+from runtime.peak_memory import PeakMemory, default_type
 from tests.helpers.refusals import refuses
 from tests.helpers.unet import SMALL, awake
-from training.memory import PeakMemory, bfloat16
 
 SCHEDULE = zero_terminal_schedule()
 
@@ -184,7 +184,7 @@ def test_videos_of_1024_pixels_are_sampled_with_masks_of_128_to_16():
 @pytest.mark.nightly
 def test_sampling_a_window_of_1024_pixels_fits_an_80_gb_card():
     """120 frames through the network of SVD's size, counted on tensors without data."""
-    with FakeTensorMode(), torch.no_grad(), PeakMemory() as memory, bfloat16():
+    with FakeTensorMode(), torch.no_grad(), PeakMemory() as memory, default_type(torch.bfloat16):
         model = Ethd(UNetShape(), SignalWidths(512, 30, 1, 1), 1024)
         given = DrivingSignals(
             torch.rand(1, 2, 4), torch.randn(1, 30), torch.randn(1, 120, 512), torch.randn(1, 120, 30)

@@ -8,9 +8,9 @@ import torch
 from lightning_modules.ethd.svd_weights import match_keys
 from lightning_modules.ethd.transformer import Branches
 from lightning_modules.ethd.unet import ADDED_TIME_IDS, UNet, UNetShape
+from runtime.peak_memory import PeakMemory
 from tests.helpers.refusals import refuses
 from tests.helpers.unet import SMALL, awake, inputs, stock
-from training.memory import PeakMemory
 
 DEEP = UNetShape(
     in_channels=12, out_channels=6, channels=(32, 64, 96), heads=(1, 2, 3), attention=(True, True, False), layers=2,

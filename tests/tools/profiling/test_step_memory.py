@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from runtime.peak_memory import GIB, PeakMemory
 from tools.profiling.step_memory import fits, sides
-from training.memory import AVERAGE, GIB, MOMENTS, PeakMemory, StepMemory, training_step
+from training.memory import AVERAGE, MOMENTS, StepMemory, training_step
 
 
 @pytest.mark.nightly
