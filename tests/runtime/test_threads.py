@@ -38,7 +38,7 @@ x, layer = torch.randn(4, 32, 32, 32), torch.nn.Conv2d(32, 32, 3, padding=1)
 with torch.inference_mode():
     layer(x)
     start = time.process_time()
-    for _ in range(200):
+    for _ in range(100):
         layer(x).sigmoid()
     print(time.process_time() - start)
 """
@@ -115,7 +115,7 @@ DOORS = [
     ["train.py", "experiment=vaid/tiny", "data.root=docs"],
     ["-m", "tools.doctor"],
     ["-m", "tools.profiling.vaid_step"],
-    ["-m", "benchmark.pseudo_systems"],
+    ["-m", "benchmark.test_sets"],
 ]
 
 
