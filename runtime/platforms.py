@@ -29,7 +29,7 @@ CONTROL_GROUPS, OWN_CONTROL_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cg
 
 
 def usable_cores() -> int:
-    """Number of cores that this process may keep busy: those it may run on, or its container's share if that is less."""
+    """Number of cores that this process may keep busy: those it may run on, at most its container's share."""
     share = _container_share()
     return allowed_cores() if share is None else max(1, min(allowed_cores(), math.ceil(share)))
 

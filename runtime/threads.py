@@ -1,7 +1,7 @@
 """Threads of numerical libraries on a machine or a container whose cores are shared.
 
 OpenMP's threads wait for each other at the end of every operation. By default they wait in a loop (libgomp: some
-milliseconds; Intel's and LLVM's: 200 ms). If a core is taken by another program, all threads loop until the one without a
+milliseconds; Intel's and LLVM's: 200 ms). If another program takes a core, all threads loop until the one without a
 core is done, so that processor time and duration multiply. Passive threads sleep instead.
 """
 
