@@ -3,9 +3,9 @@
     python -m tools.profiling.shared_machine command="generate.py portrait=A speech=B output=OUTPUT/a.mp4 ethd=RUN"
     python -m tools.profiling.shared_machine command=... busy=2 repeat=3 spinning=true
 
-OUTPUT is replaced by an empty folder for each run. The command runs alone and beside ``busy`` processes, in turn, and the
-smallest times of ``repeat`` runs are compared. With ``spinning=true`` it also runs with threads that wait in a loop, which
-is libgomp's default. Processor time is user and system time of the command and the processes that it waited for.
+OUTPUT is replaced by an empty folder for each run. The command runs alone and beside ``busy`` processes, in turn, and
+the smallest times of ``repeat`` runs are compared. With ``spinning=true`` it also runs with threads that wait in a loop,
+which is libgomp's default. Processor time is user and system time of the command and the processes that it waited for.
 Wanted: at most 1.3 times the processor time. Run it on a machine without other work.
 """
 
@@ -27,7 +27,6 @@ from runtime.errors import UserError
 ROOT = Path(__file__).parents[2]
 LOOP = "while True: pass"
 SPINS = "300000"  # GOMP_SPINCOUNT of libgomp if nothing is set
-WANTED = 1.3
 
 
 def main(arguments: list[str]) -> None:
