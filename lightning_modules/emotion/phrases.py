@@ -38,6 +38,7 @@ BEFORE: tuple[str, ...] = ENGLISH["before"]
 AFTER: tuple[str, ...] = ENGLISH["after"]
 COMMON = tuple(words_of(ENGLISH["common"]))
 PARAPHRASES: Table = ENGLISH["paraphrases"]
+LEVELLED: dict[str, tuple[tuple[str, ...], ...]] = ENGLISH["levelled"]  # emotion -> texts of levels 1, 2 and 3
 
 
 def training_phrases(cells: Collection[Cell], seed: int = 0) -> list[Phrase]:
@@ -67,6 +68,7 @@ def training_phrases(cells: Collection[Cell], seed: int = 0) -> list[Phrase]:
             for frame in LEVEL_FRAMES
         ]
     held_out = {_plainly(text) for texts in PARAPHRASES.values() for text in texts}
+    held_out |= {_plainly(text) for levels in LEVELLED.values() for texts in levels for text in texts}
     return [phrase for phrase in _wanted(made, cells) if _plainly(phrase.text) not in held_out]
 
 
@@ -83,6 +85,17 @@ def paraphrases(cells: Collection[Cell]) -> list[Phrase]:
         Phrase(text, emotion, 1 if emotion == "neutral" else 2)
         for emotion, texts in PARAPHRASES.items()
         if emotion in emotions
+        for text in texts
+    ]
+
+
+def levelled_paraphrases(cells: Collection[Cell]) -> list[Phrase]:
+    """Hand-written texts that ask for a level."""
+    return [
+        Phrase(text, emotion, level)
+        for emotion, levels in LEVELLED.items()
+        for level, texts in enumerate(levels, start=1)
+        if (emotion, level) in cells
         for text in texts
     ]
 
