@@ -4,9 +4,9 @@
     python -m tools.profiling.shared_machine command=... busy=2 repeat=3 spinning=true
 
 OUTPUT is replaced by an empty folder for each run. The command runs alone and beside ``busy`` processes, in turn, and
-the smallest times of ``repeat`` runs are compared. With ``spinning=true`` it also runs with threads that loop
-while they wait (libgomp's default). Processor time is user and system time of the command and the processes that it waited for.
-Wanted: at most 1.3 times the processor time. Run it on a machine without other work.
+the smallest times of ``repeat`` runs are compared. With ``spinning=true`` it also runs with threads that loop while
+they wait, which is libgomp's default. Processor time is user and system time of the command and of the processes that
+it waited for. Wanted: at most 1.3 times the processor time. Run it on a machine without other work.
 """
 
 from __future__ import annotations
