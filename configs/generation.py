@@ -28,6 +28,18 @@ class DrivingEmotionConfig(EmotionConfig):
 
 
 @dataclass
+class MotionConfig:
+    """Movements that a user may ask for.
+
+    Attributes:
+        blinks: Blinks per minute, 0 for none; null leaves those that are predicted. The motion encoder must have eyelids,
+            as blendshapes and landmarks do.
+    """
+
+    blinks: float | None = between(None, 0, 60)
+
+
+@dataclass
 class GenerateConfig:
     """Configuration of ``generate.py``.
 
@@ -42,6 +54,7 @@ class GenerateConfig:
         emotion: Emotion source.
         drive: Driving signals: ``both``; ``lips`` keeps the portrait's own expression; ``expression`` leaves the lips
             without a signal.
+        motion: Movements that a user may ask for.
         steps: Number of DDIM steps; null for the number in the training configuration (25 in the paper).
         seed: Seed of all sampling noise.
         window: Frames of a sampling window; null for the training window.
@@ -67,6 +80,7 @@ class GenerateConfig:
     vaid: str | None = literal(None)
     emotion: DrivingEmotionConfig = field(default_factory=DrivingEmotionConfig)
     drive: str = choice("both", DrivingMode)
+    motion: MotionConfig = field(default_factory=MotionConfig)
     steps: int | None = positive(None)
     seed: int = between(0, 0, 2**63 - 1)
     window: int | None = positive(None)

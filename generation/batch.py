@@ -44,6 +44,7 @@ class VideoCase:
             training's.
         paste_back: Whether the generated face is pasted back into the whole portrait.
         portrait_time: Time of the frame of a video that is animated, seconds; None for the first one.
+        blinks: Blinks per minute; None for those that are predicted.
     """
 
     portrait: Path
@@ -58,6 +59,7 @@ class VideoCase:
     overlap: int | None = None
     paste_back: bool = False
     portrait_time: float | None = None
+    blinks: float | None = None
 
     def inputs(self) -> dict[str, Path]:
         """Returns the input files by their keys."""
@@ -75,6 +77,7 @@ class VideoCase:
             "emotion": {name: value for name, value in emotion.items() if value is not None},
             **{name: values[name] for name in (*CHOSEN, "steps", "seed", "window", "overlap", "paste_back")},
             **({} if self.portrait_time is None else {"portrait_time": self.portrait_time}),
+            **({} if self.blinks is None else {"motion": {"blinks": self.blinks}}),
         }
 
 
@@ -108,7 +111,8 @@ def _plain(config: GenerateConfig) -> dict[str, Any]:
     emotion = {f"emotion.{name}": getattr(config.emotion, name) for name in EMOTION_KEYS}
     values = {name: getattr(config, name) for name in ROW_KEYS if "." not in name and name != "output"}
     named = config.output if config.batch is None else None
-    return {**values, **emotion, "output": named, "folder": None if config.batch is None else config.output}
+    moved = {"motion.blinks": config.motion.blinks}
+    return {**values, **emotion, **moved, "output": named, "folder": None if config.batch is None else config.output}
 
 
 def _case(values: Mapping[str, Any], where: str) -> VideoCase:
@@ -131,6 +135,7 @@ def _case(values: Mapping[str, Any], where: str) -> VideoCase:
         output=Path(),
         emotion=emotion,
         extend=values["emotion.extend"],
+        blinks=values["motion.blinks"],
         **{
             name: values[name]
             for name in ("drive", "steps", "seed", "window", "overlap", "paste_back", "portrait_time")
@@ -157,6 +162,8 @@ def name_of(case: VideoCase) -> str:
         parts.append(case.drive)
     if case.portrait_time:
         parts.append(f"at{case.portrait_time:g}")
+    if case.blinks is not None:
+        parts.append(f"blinks{case.blinks:g}")
     if case.seed:
         parts.append(f"seed{case.seed}")
     name = "_".join(parts)
@@ -227,6 +234,7 @@ ROW_KEYS: dict[str, Any] = {
     "emotion.video": os.path.expanduser,
     "emotion.strength": float,
     "emotion.extend": str,
+    "motion.blinks": float,
 }
 
 

@@ -24,6 +24,7 @@ from configs.preparation import FaceConfig
 from encoders.factory import build_as
 from encoders.protocols import FPS
 from generation.batch import VideoCase
+from generation.blinks import eyelids_of
 from generation.driving import driving_signals
 from generation.inputs import look_at_inputs
 from generation.portrait import PasteBack, PreparedPortrait, read_portrait
@@ -164,6 +165,7 @@ class EmotiveTalkPipeline:
     def prepare(self, case: VideoCase) -> Prepared:
         """Reads the files of a case and computes its driving signals. Raises the errors of ``generate``."""
         found = look_at_inputs(case)
+        eyelids = None if case.blinks is None else eyelids_of(self.encoders.motion, case.blinks)
         sampling, notes = self.sampler.settings(case.seed, case.steps, case.window, case.overlap)
         portrait = read_portrait(
             case.portrait,
@@ -191,6 +193,8 @@ class EmotiveTalkPipeline:
             extend=case.extend,
             seed=case.seed,
             trained_with=self.exported.vaid,
+            blinks=case.blinks,
+            eyelids=eyelids,
         )
         short = hardly_trained(min(sampling.window, speech.frames), self.exported.trained_windows)
         notes = (*notes, *short, *portrait.notes, *speech.notes, *emotion.notes, *more)

@@ -17,7 +17,13 @@ MAX_STEPS = 50
 MAX_TEXT = 200  # characters of a description
 HUGE = 1e301  # JSON's whole numbers can have thousands of digits
 UPLOADS = ("portrait", "speech", "image", "video", "landmarks", "source_landmarks")
-LIMITED = {"steps": "steps", "seed": "seed", "level": "emotion.level", "strength": "emotion.strength"}
+LIMITED = {
+    "steps": "steps",
+    "seed": "seed",
+    "level": "emotion.level",
+    "strength": "emotion.strength",
+    "blinks": "motion.blinks",
+}
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,7 @@ class VideoRequest:
         steps: DDIM steps.
         seed: Seed of all noise.
         paste_back: Whether the generated face is pasted back into the whole portrait.
+        blinks: Blinks per minute; None for those that are predicted.
     """
 
     portrait: str | None
@@ -55,6 +62,7 @@ class VideoRequest:
     steps: int | None = None
     seed: int = 0
     paste_back: bool = False
+    blinks: float | None = None
 
 
 @dataclass(frozen=True)
@@ -94,6 +102,7 @@ def request_of(values: Mapping[str, Any]) -> VideoRequest:
         seed=int(seed or 0),
         strength=1.0 if strength is None else strength,
         paste_back=bool(values.get("paste_back")),
+        blinks=_number("blinks", values.get("blinks")),
     )
     if (length := len(request.text or "")) > MAX_TEXT:
         raise GenerationError(f"The description has {length} characters, at most {MAX_TEXT} are taken.")

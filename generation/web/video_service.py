@@ -146,6 +146,7 @@ class VideoService:
             steps=request.steps,
             seed=request.seed,
             paste_back=request.paste_back,
+            blinks=request.blinks,
         )
         with stoppable(check):
             require_usable(case, self.config)
