@@ -32,8 +32,8 @@ class MotionConfig:
     """Movements that a user may ask for.
 
     Attributes:
-        blinks: Blinks per minute, 0 for none; null leaves those that are predicted. The motion encoder must have eyelids,
-            as blendshapes and landmarks do.
+        blinks: Blinks per minute, 0 for none; null leaves those that are predicted. The motion encoder must have
+            eyelids, as blendshapes and landmarks do.
     """
 
     blinks: float | None = between(None, 0, 60)

@@ -2,11 +2,11 @@
 
     lid = open * (1 - closure)
 
-``open`` is the distance of an eyelid dimension from its value with closed eyes, without the dips of predicted blinks: a
-closing filter over 0.6 s (maximum, then minimum). ``closure`` is 0 between blinks. In a blink it rises to 1 in 0.12 s and
-falls in 0.2 s along raised cosines; lids close faster than they open, and a spontaneous blink takes about a third of a
-second (VanderWerf et al., Journal of Neurophysiology 89, 2003). People blink about 17 times a minute at rest, 26 in a
-conversation and 4 while they read (Bentivoglio et al., Movement Disorders 12, 1997).
+``open`` is the distance of an eyelid dimension from its value with closed eyes, without the dips of predicted blinks:
+a closing filter over 0.6 s (maximum, then minimum). ``closure`` is 0 between blinks. In a blink it rises to 1 in 0.12 s
+and falls in 0.2 s along raised cosines; lids close faster than they open, and a spontaneous blink takes about a third
+of a second (VanderWerf et al., Journal of Neurophysiology 89, 2003). People blink about 17 times a minute at rest, 26
+in a conversation and 4 while they read (Bentivoglio et al., Movement Disorders 12, 1997).
 
 Shapes: B videos, F frames at 25 fps, d_e expression width.
 """
