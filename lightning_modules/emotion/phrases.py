@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -89,6 +89,15 @@ def paraphrases(cells: Collection[Cell]) -> list[Phrase]:
     ]
 
 
+def reduced_phrases(phrases: Sequence[Phrase]) -> list[Phrase]:
+    """The phrases without filler, each text once."""
+    made: dict[str, Phrase] = {}
+    for phrase in phrases:
+        if text := " ".join(without_filler(words_of(phrase.text))):
+            made.setdefault(text, phrase._replace(text=text))
+    return list(made.values())
+
+
 def levelled_paraphrases(cells: Collection[Cell]) -> list[Phrase]:
     """Hand-written texts that ask for a level."""
     return [
@@ -153,6 +162,29 @@ def emotion_words() -> frozenset[str]:
     around += [frame for table in (FRAMES, HELD_OUT_FRAMES) for frames in table.values() for frame in frames]
     entries = [entry for emotion, words in LEXICON.items() for entry in (emotion, *all_words(words))]
     return frozenset(words_of(" ".join(entries))) - frozenset(words_of(" ".join(around)))
+
+
+@cache
+def filler_words() -> frozenset[str]:
+    """Words of the training frames and ordinary words, which say nothing of an emotion or its level."""
+    around = [*COMMON, *BEFORE, *AFTER, *(frame for frames in FRAMES.values() for frame in frames)]
+    meant = [entry for emotion, words in LEXICON.items() for entry in (emotion, *all_words(words)) if " " not in entry]
+    for texts in (*MODIFIERS.values(), *AMOUNTS.values()):
+        for text in texts:
+            words = words_of(text)
+            meant += [word for word in words if len(words) == 1 or word not in ("a", "of")]
+    return frozenset(words_of(" ".join(around))) - frozenset(words_of(" ".join(meant)))
+
+
+def without_filler(words: Sequence[str]) -> list[str]:
+    """The words that are no filler; if there are none, those of the first multi-word entry of the lexicon in the text.
+
+    An encoder that is not pretrained learns levels from the other words only if those around them do not vary.
+    """
+    if kept := [word for word in words if word not in filler_words()]:
+        return kept
+    padded = f" {' '.join(words)} "
+    return next((entry.split() for entry in known_entries() if entry in padded), [])
 
 
 @cache
