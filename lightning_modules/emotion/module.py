@@ -53,7 +53,7 @@ class EmotionReport:
         frames_emotion: Accuracy of the emotion on known words in held-out sentence frames, 0 to 1.
         frames_level: Accuracy of emotion and level together on the same texts, 0 to 1.
         paraphrases_emotion: Accuracy of the emotion on the hand-written paraphrases, 0 to 1.
-        paraphrases_level: Accuracy of emotion and level together on the hand-written texts that ask for a level, 0 to 1.
+        paraphrases_level: Accuracy of emotion and level together on hand-written texts that ask for a level, 0 to 1.
     """
 
     clips: dict[str, int]
@@ -131,7 +131,7 @@ class EmotionModule(LightningModule):
     def validation_step(self, batch: Sequence[Tensor], batch_idx: int) -> None:
         """Computes the accuracy on features (B, D_t) and indices (B,) of their cells in the table.
 
-        Encodes every word that is no filler. ``TextEmotion`` scores higher: it skips words unknown to an n-gram encoder.
+        Encodes all words but filler. ``TextEmotion`` scores higher: it skips words unknown to an n-gram encoder.
         """
         features, cell = batch
         found = self.table.nearest(self.mapping.latent(features).float().cpu())

@@ -36,7 +36,15 @@ LEVEL_FRAMES: tuple[str, ...] = ENGLISH["level_frames"]
 NEGATIONS: Table = ENGLISH["negations"]
 BEFORE: tuple[str, ...] = ENGLISH["before"]
 AFTER: tuple[str, ...] = ENGLISH["after"]
-COMMON = tuple(words_of(ENGLISH["common"]))
+# Words that change the level: "a lot of" is known by "lot".
+MODIFYING = frozenset(
+    word
+    for texts in (*MODIFIERS.values(), *AMOUNTS.values())
+    for text in texts
+    for word in words_of(text)
+    if text == word or word not in ("a", "of")
+)
+COMMON = tuple(word for word in words_of(ENGLISH["common"]) if word not in MODIFYING)
 PARAPHRASES: Table = ENGLISH["paraphrases"]
 LEVELLED: dict[str, tuple[tuple[str, ...], ...]] = ENGLISH["levelled"]  # emotion -> texts of levels 1, 2 and 3
 
@@ -169,11 +177,7 @@ def filler_words() -> frozenset[str]:
     """Words of the training frames and ordinary words, which say nothing of an emotion or its level."""
     around = [*COMMON, *BEFORE, *AFTER, *(frame for frames in FRAMES.values() for frame in frames)]
     meant = [entry for emotion, words in LEXICON.items() for entry in (emotion, *all_words(words)) if " " not in entry]
-    for texts in (*MODIFIERS.values(), *AMOUNTS.values()):
-        for text in texts:
-            words = words_of(text)
-            meant += [word for word in words if len(words) == 1 or word not in ("a", "of")]
-    return frozenset(words_of(" ".join(around))) - frozenset(words_of(" ".join(meant)))
+    return frozenset(words_of(" ".join(around))) - frozenset(words_of(" ".join(meant))) - MODIFYING
 
 
 def without_filler(words: Sequence[str]) -> list[str]:

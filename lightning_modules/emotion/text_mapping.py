@@ -87,8 +87,8 @@ def mapping_loss(predicted: Tensor, target: Tensor) -> Tensor:
 def cell_loss(predicted: Tensor, cells: Tensor, index: Tensor) -> Tensor:
     """Cross-entropy of the right cell, of which the logits are negative squared distances.
 
-    Levels of one emotion lie in one direction, and squared errors pull uncertain latents towards the mean face, hence to
-    lower levels. This loss does not.
+    Levels of one emotion lie in one direction, and squared errors pull uncertain latents towards the mean face, hence
+    to lower levels. This loss does not.
 
     Args:
         predicted: (B, d_e) standardised latents.
