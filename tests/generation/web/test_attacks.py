@@ -262,6 +262,8 @@ def test_junk_is_refused_in_a_line(visitor, body):
         ({"steps": 0}, "steps=0: expected"),
         ({"strength": 1e300}, "strength=1e+300: expected"),
         ({"strength": "much"}, "strength: expected a number"),
+        ({"blinks": -1}, "blinks=-1: expected"),
+        ({"blinks": [17]}, "blinks: expected a number"),
         ({"text": "a" * 10_000}, "has 10000 characters, at most 200"),
         ({"text": 7}, "text: expected a text"),
         ({"source": "nowhere"}, "source: expected one of"),
