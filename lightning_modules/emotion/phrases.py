@@ -176,8 +176,9 @@ def emotion_words() -> frozenset[str]:
 def filler_words() -> frozenset[str]:
     """Words of the training frames and ordinary words, which say nothing of an emotion or its level."""
     around = [*COMMON, *BEFORE, *AFTER, *(frame for frames in FRAMES.values() for frame in frames)]
-    meant = [entry for emotion, words in LEXICON.items() for entry in (emotion, *all_words(words)) if " " not in entry]
-    return frozenset(words_of(" ".join(around))) - frozenset(words_of(" ".join(meant))) - MODIFYING
+    entries = [words_of(entry) for emotion, words in LEXICON.items() for entry in (emotion, *all_words(words))]
+    meant = [entry[0] for entry in entries if len(entry) == 1]
+    return frozenset(words_of(" ".join(around))) - frozenset(meant) - MODIFYING
 
 
 def without_filler(words: Sequence[str]) -> list[str]:
