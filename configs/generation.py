@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from configs.emotion import EmotionConfig
-from configs.fields import at_least, between, choice, literal, part, positive
+from configs.fields import at_least, between, choice, literal, part, positive, share
+from configs.models import MAX_GUIDANCE
 from configs.preparation import Device, FaceConfig, Landmarks
 
 DrivingMode = Literal["both", "lips", "expression"]
@@ -40,6 +41,36 @@ class MotionConfig:
 
 
 @dataclass
+class GuidanceConfig:
+    """Classifier-free guidance for lips and for expression apart; see ``lightning_modules/ethd/guidance.py``.
+
+    Attributes:
+        lips: Scale of the lip condition: 1 is no guidance, a larger one follows the speech more. Null for the value in
+            the training configuration, which is 1 unless it was set.
+        expression: Scale of the expression condition, in the same way.
+        low: Guidance acts at noise levels above this share of the diffusion steps.
+        high: Guidance acts at noise levels up to this share of the diffusion steps, 1 is pure noise.
+    """
+
+    lips: float | None = between(None, 0, MAX_GUIDANCE)
+    expression: float | None = between(None, 0, MAX_GUIDANCE)
+    low: float = share(0.0)
+    high: float = share(1.0)
+
+
+@dataclass
+class LipsConfig:
+    """Changes of the lip latents l_a before they drive the video.
+
+    Attributes:
+        strength: Factor on the lip latents: 0 keeps the mouth still, 1 is as predicted, up to 2 exaggerates. They are
+            standardised, so 0 is the mean mouth of the training data.
+    """
+
+    strength: float = between(1.0, 0, 2)
+
+
+@dataclass
 class GenerateConfig:
     """Configuration of ``generate.py``.
 
@@ -52,6 +83,8 @@ class GenerateConfig:
         ethd: Run directory that was exported, or the export.
         vaid: Run directory or checkpoint of another V-AID than the one in the export.
         emotion: Emotion source.
+        guidance: Guidance of lips and expression, for networks that were trained with dropout of these conditions.
+        lips: Strength of the lip movements.
         drive: Driving signals: ``both``; ``lips`` keeps the portrait's own expression; ``expression`` leaves the lips
             without a signal.
         motion: Movements that a user may ask for.
@@ -79,6 +112,8 @@ class GenerateConfig:
     ethd: str = literal()
     vaid: str | None = literal(None)
     emotion: DrivingEmotionConfig = field(default_factory=DrivingEmotionConfig)
+    guidance: GuidanceConfig = field(default_factory=GuidanceConfig)
+    lips: LipsConfig = field(default_factory=LipsConfig)
     drive: str = choice("both", DrivingMode)
     motion: MotionConfig = field(default_factory=MotionConfig)
     steps: int | None = positive(None)

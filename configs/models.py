@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from configs.fields import at_least, choice, number, positive, rule, share
+from configs.fields import at_least, between, choice, number, positive, rule, share
 
 AudioMode = Literal["add", "cross_attn"]
 ConditionMode = Literal["adaln", "cross_attn"]
@@ -14,6 +14,7 @@ LearningRateDecay = Literal["none", "cosine"]
 Variant = Literal["full", "no_decouple", "wo_lip", "wo_exp", "wo_dicte"]
 Weighting = Literal["x0", "v", "min_snr"]
 Prediction = Literal["v", "x0"]
+MAX_GUIDANCE = 10.0  # scale; far above those that other systems use (1 to 7)
 
 
 def even(default: int) -> Any:
@@ -152,9 +153,12 @@ class EthdConfig:
         reference_noise: Standard deviation of the noise on the reference latent in training, in the network's units.
             SVD added as much to the pixels of its image before encoding them. Here latents are stored, whose deviation
             with SVD's codec is about 5.5: the noise is weaker than SVD's, and generation adds none.
-        lip_dropout: Share of training clips without the lip condition, drawn independently of expression_dropout. It
-            is for experiments with guidance, which ``generate.py`` does not have.
-        expression_dropout: Share of training clips without the expression condition.
+        lip_dropout: Share of training clips without the lip condition, drawn independently of expression_dropout.
+            Guidance of the lips needs a share above 0.
+        expression_dropout: Share of training clips without the expression condition. Guidance of the expression needs
+            a share above 0.
+        lip_guidance: Scale of the lip condition in sampling, if generation names no other. 1 is no guidance.
+        expression_guidance: Scale of the expression condition in sampling, in the same way.
         ema: Decay of the averaged weights, which are validated and exported. 0 disables averaging.
         lr: Learning rate of AdamW.
         lr_new: Learning rate of the layers that Stable Video Diffusion does not have; null for ``lr``.
@@ -180,6 +184,8 @@ class EthdConfig:
     reference_noise: float = at_least(0.02, 0)
     lip_dropout: float = share(0.0)
     expression_dropout: float = share(0.0)
+    lip_guidance: float = between(1.0, 0, MAX_GUIDANCE)
+    expression_guidance: float = between(1.0, 0, MAX_GUIDANCE)
     ema: float = decay(0.9999)
     lr: float = positive(1e-5)
     lr_new: float | None = positive(None)

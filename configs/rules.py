@@ -133,6 +133,17 @@ def _generate(config: GenerateConfig) -> None:
     elif not Path(config.batch).is_file():
         raise ConfigError(f"batch={config.batch}: no such file; expected a CSV file with one video a row")
     check_overlap(config.window, config.overlap)
+    check_interval(config.guidance.low, config.guidance.high)
+
+
+def check_interval(low: float, high: float) -> None:
+    """Refuses an empty interval of noise levels.
+
+    Raises:
+        ConfigError: Names the key, its value and what is expected.
+    """
+    if low >= high:
+        raise ConfigError(f"guidance.low={low:g}: expected less than guidance.high={high:g}; guidance would never act")
 
 
 def check_overlap(window: int | None, overlap: int | None) -> None:

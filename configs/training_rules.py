@@ -112,12 +112,15 @@ def _ethd(model: EthdConfig, config: TrainConfig) -> None:
     if config.init == SVD_INIT and model.prediction != "v":
         raise ConfigError(SVD_PREDICTS_V.format(model.prediction))
     _sampling(model)
-    for key, lacking in (("lip_dropout", "wo_lip"), ("expression_dropout", "wo_exp")):
-        if getattr(model, key) and model.variant == lacking:
+    for part, lacking in (("lip", "wo_lip"), ("expression", "wo_exp")):
+        dropout, guidance = getattr(model, f"{part}_dropout"), getattr(model, f"{part}_guidance")
+        if dropout and model.variant in (lacking, "no_decouple"):
             raise ConfigError(
-                f"model.{key}={getattr(model, key)}: model.variant={lacking} has no such condition to drop; set "
-                f"model.{key}=0"
+                f"model.{part}_dropout={dropout}: model.variant={model.variant} has no such condition to drop; set "
+                f"model.{part}_dropout=0"
             )
+        if guidance != 1 and not dropout:
+            raise ConfigError(f"model.{part}_guidance={guidance}: needs model.{part}_dropout above 0, e.g. 0.1")
     unet = model.unet
     if not len(unet.channels) == len(unet.heads) == len(unet.attention) >= 1:
         raise ConfigError(

@@ -9,15 +9,15 @@ import os
 import re
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from configs.emotion import EmotionConfig
 from configs.errors import ConfigError
 from configs.fields import constraints
-from configs.generation import GenerateConfig
-from configs.rules import check_overlap, parse_part
+from configs.generation import GenerateConfig, GuidanceConfig, LipsConfig, MotionConfig
+from configs.rules import check_interval, check_overlap, parse_part
 from lightning_modules.emotion.emotion_table import EmotionError
 from lightning_modules.emotion.sources import check_emotion
 
@@ -44,7 +44,9 @@ class VideoCase:
             training's.
         paste_back: Whether the generated face is pasted back into the whole portrait.
         portrait_time: Time of the frame of a video that is animated, seconds; None for the first one.
-        blinks: Blinks per minute; None for those that are predicted.
+        guidance: Guidance of lips and expression; None in it for that of the training.
+        lips: Strength of the lip movements.
+        motion: Movements that a user asked for.
     """
 
     portrait: Path
@@ -59,7 +61,9 @@ class VideoCase:
     overlap: int | None = None
     paste_back: bool = False
     portrait_time: float | None = None
-    blinks: float | None = None
+    guidance: GuidanceConfig = field(default_factory=GuidanceConfig)
+    lips: LipsConfig = field(default_factory=LipsConfig)
+    motion: MotionConfig = field(default_factory=MotionConfig)
 
     def inputs(self) -> dict[str, Path]:
         """Returns the input files by their keys."""
@@ -77,11 +81,19 @@ class VideoCase:
             "emotion": {name: value for name, value in emotion.items() if value is not None},
             **{name: values[name] for name in (*CHOSEN, "steps", "seed", "window", "overlap", "paste_back")},
             **({} if self.portrait_time is None else {"portrait_time": self.portrait_time}),
-            **({} if self.blinks is None else {"motion": {"blinks": self.blinks}}),
+            # Records of earlier versions lack these keys, and are equal at the defaults.
+            **{name: chosen for name in PARTS if (chosen := _chosen(getattr(self, name)))},
         }
 
 
+def _chosen(part: Any) -> dict[str, Any]:
+    """Values of a part of the configuration that are not its defaults."""
+    usual = asdict(type(part)())
+    return {name: value for name, value in asdict(part).items() if value != usual[name]}
+
+
 CHOSEN = ("extend", "drive")
+PARTS = {"guidance": GuidanceConfig, "lips": LipsConfig, "motion": MotionConfig}
 CONSTRAINTS = constraints(GenerateConfig)
 
 
@@ -110,9 +122,10 @@ def _plain(config: GenerateConfig) -> dict[str, Any]:
     """Returns the command line's values by the keys that a row may have, and the output folder."""
     emotion = {f"emotion.{name}": getattr(config.emotion, name) for name in EMOTION_KEYS}
     values = {name: getattr(config, name) for name in ROW_KEYS if "." not in name and name != "output"}
+    for part in PARTS:
+        values |= {f"{part}.{name}": value for name, value in asdict(getattr(config, part)).items()}
     named = config.output if config.batch is None else None
-    moved = {"motion.blinks": config.motion.blinks}
-    return {**values, **emotion, **moved, "output": named, "folder": None if config.batch is None else config.output}
+    return {**values, **emotion, "output": named, "folder": None if config.batch is None else config.output}
 
 
 def _case(values: Mapping[str, Any], where: str) -> VideoCase:
@@ -125,6 +138,7 @@ def _case(values: Mapping[str, Any], where: str) -> VideoCase:
             if key in CONSTRAINTS and value is not None:
                 CONSTRAINTS[key].require(key, value)
         check_overlap(values["window"], values["overlap"])
+        check_interval(values["guidance.low"], values["guidance.high"])
         emotion = EmotionConfig(**{name: values[f"emotion.{name}"] for name in EMOTION_KEYS if name != "extend"})
         check_emotion(emotion)
     except (ConfigError, EmotionError) as error:
@@ -135,10 +149,13 @@ def _case(values: Mapping[str, Any], where: str) -> VideoCase:
         output=Path(),
         emotion=emotion,
         extend=values["emotion.extend"],
-        blinks=values["motion.blinks"],
         **{
             name: values[name]
             for name in ("drive", "steps", "seed", "window", "overlap", "paste_back", "portrait_time")
+        },
+        **{
+            part: kind(**{one.name: values[f"{part}.{one.name}"] for one in fields(kind)})
+            for part, kind in PARTS.items()
         },
     )
     output = Path(values["folder"] or "", values["output"] or "")
@@ -160,10 +177,15 @@ def name_of(case: VideoCase) -> str:
         parts.append(f"x{emotion.strength:g}")
     if case.drive != "both":
         parts.append(case.drive)
+    if case.lips.strength != 1:
+        parts.append(f"lips-x{case.lips.strength:g}")
+    guided = {name: f"{value:g}" for name, value in _chosen(case.guidance).items()}
+    if guided:
+        parts.append("-".join(["guided", *(f"{name}{value}" for name, value in guided.items())]))
     if case.portrait_time:
         parts.append(f"at{case.portrait_time:g}")
-    if case.blinks is not None:
-        parts.append(f"blinks{case.blinks:g}")
+    if case.motion.blinks is not None:
+        parts.append(f"blinks{case.motion.blinks:g}")
     if case.seed:
         parts.append(f"seed{case.seed}")
     name = "_".join(parts)
@@ -227,6 +249,11 @@ ROW_KEYS: dict[str, Any] = {
     "overlap": _integer,
     "paste_back": _boolean,
     "portrait_time": float,
+    "guidance.lips": float,
+    "guidance.expression": float,
+    "guidance.low": float,
+    "guidance.high": float,
+    "lips.strength": float,
     "emotion.label": str,
     "emotion.level": _integer,
     "emotion.text": str,

@@ -32,6 +32,7 @@ def driving_signals(
     mode: DrivingMode = "both",
     extend: str = "pingpong",
     seed: int = 0,
+    lip_strength: float = 1.0,
     trained_with: VAID | None = None,
     blinks: float | None = None,
     eyelids: Mapping[int, float] | None = None,
@@ -47,6 +48,7 @@ def driving_signals(
         mode: Animated branches; see ``build_driving_signals``.
         extend: Extension of a driving video that is too short: pingpong, hold or error.
         seed: Seed of V-AID's noise.
+        lip_strength: Factor on the lip latents.
         trained_with: V-AID that ETHD was trained with, if it differs from ``vaid``.
         blinks: Blinks per minute; None for those that are predicted.
         eyelids: Eyelid dimension of the expression latent -> value with closed eyes; needed for ``blinks``.
@@ -72,6 +74,7 @@ def driving_signals(
         e_v=None if e_v is None else e_v[None],
         mode=mode,
         seed=seed,
+        lip_strength=lip_strength,
         trained_with=trained_with,
     )
     if blinks is not None:
@@ -85,10 +88,12 @@ def driving_signals(
             mean, std = units.mean.tolist(), units.std.tolist()
             closed = {place: (value - mean[place]) / std[place] for place, value in (eyelids or {}).items()}
             signals = replace(signals, e_dri=with_blinks(signals.e_dri, closed, blinks, seed))
-    return signals, (*notes, *ignored_inputs(variant, emotion, mode))
+    return signals, (*notes, *ignored_inputs(variant, emotion, mode, lip_strength))
 
 
-def ignored_inputs(variant: Variant, emotion: ResolvedEmotion, mode: DrivingMode) -> tuple[str, ...]:
+def ignored_inputs(
+    variant: Variant, emotion: ResolvedEmotion, mode: DrivingMode, lip_strength: float = 1.0
+) -> tuple[str, ...]:
     """Returns a note for every requested input that the variant or mode ignores."""
     notes = []
     if emotion.source != "portrait" and variant in ("no_decouple", "wo_exp"):
@@ -97,6 +102,10 @@ def ignored_inputs(variant: Variant, emotion: ResolvedEmotion, mode: DrivingMode
         )
     elif emotion.source != "portrait" and mode == "lips":
         notes.append(f"emotion.{emotion.source}: has no effect with drive=lips")
+    if lip_strength != 1 and variant in ("no_decouple", "wo_lip"):
+        notes.append(f"lips.strength: has no effect; this network (variant {variant}) has no lip input")
+    elif lip_strength != 1 and mode == "expression":
+        notes.append("lips.strength: has no effect with drive=expression")
     without: dict[str, tuple[str, ...]] = {"lips": ("no_decouple", "wo_lip"), "expression": ("no_decouple", "wo_exp")}
     if mode != "both" and variant in without[mode]:
         notes.append(f"drive={mode}: has no effect; this network (variant {variant}) has no separate {mode} branch")

@@ -165,8 +165,9 @@ class EmotiveTalkPipeline:
     def prepare(self, case: VideoCase) -> Prepared:
         """Reads the files of a case and computes its driving signals. Raises the errors of ``generate``."""
         found = look_at_inputs(case)
-        eyelids = None if case.blinks is None else eyelids_of(self.encoders.motion, case.blinks)
-        sampling, notes = self.sampler.settings(case.seed, case.steps, case.window, case.overlap)
+        eyelids = None if case.motion.blinks is None else eyelids_of(self.encoders.motion, case.motion.blinks)
+        mode = cast(DrivingMode, case.drive)
+        sampling, notes = self.sampler.settings(case.seed, case.steps, case.window, case.overlap, case.guidance, mode)
         portrait = read_portrait(
             case.portrait,
             self.encoders.landmarks,
@@ -189,11 +190,12 @@ class EmotiveTalkPipeline:
             audio,
             portrait,
             emotion,
-            mode=cast(DrivingMode, case.drive),
+            mode=mode,
             extend=case.extend,
             seed=case.seed,
+            lip_strength=case.lips.strength,
             trained_with=self.exported.vaid,
-            blinks=case.blinks,
+            blinks=case.motion.blinks,
             eyelids=eyelids,
         )
         short = hardly_trained(min(sampling.window, speech.frames), self.exported.trained_windows)

@@ -23,7 +23,8 @@ from media.limits import LIMITS, MediaLimits
 from media.mixing import mix
 from media.parts import MAX_PARTS, parts_of
 from media.probe import MediaInfo
-from media.sound import JITTER, planes, resample
+from media.repairs import Clock, Repairs
+from media.sound import planes, resample
 from media.source import (
     MediaError,
     audio_stream,
@@ -36,7 +37,6 @@ from media.source import (
 )
 from media.timeline import read_timeline
 
-_LONGEST_GAP = 60  # seconds of timestamps without sound that are a pause; longer ones are an error of the timestamps
 _CUT = Fraction(1, 2)  # seconds by which a file may be shorter than its header states
 # The lengths that these demuxers give are guessed from the size of the file, or are those of the pictures.
 _GUESSED = ("mp3", "aac", "ac3", "eac3", "dts", "amr", "mpegts", "mpeg", "matroska", "asf", "flv", "wav", "avi", "ogg")
@@ -89,7 +89,7 @@ def read_recording(path: str | Path, limits: MediaLimits = LIMITS) -> Recording:
         MediaError: when it cannot be opened, less than half of its packets can be decoded, or it exceeds a limit.
     """
     path = identify(path)[0]
-    repairs = _Repairs()
+    repairs = Repairs()
     pieces: list[_Piece] = []
     budget = _Budget(path, limits)
     copied = ""
@@ -125,12 +125,12 @@ def probe_recording(path: str | Path, limits: MediaLimits = LIMITS) -> MediaInfo
     path = identify(path)[0]
     total, found = Fraction(0), None
     packets = 0
-    for container, lead in _containers(path, limits, _Repairs()):
+    for container, lead in _containers(path, limits, Repairs()):
         stream = audio_stream(container, path)
         stream.codec_context.options = decoder_options(limits)
-        clock = _Clock(lead, _Repairs())
+        clock = Clock(lead, Repairs())
         decoded = False
-        for packet in _demuxed(container, stream, _Repairs()):
+        for packet in _demuxed(container, stream, Repairs()):
             packets += 1
             if packets > limits.packets:
                 raise MediaError(f"{path}: has more than {limits.packets} packets of sound; cut out a part of it")
@@ -154,52 +154,6 @@ def probe_recording(path: str | Path, limits: MediaLimits = LIMITS) -> MediaInfo
     return MediaInfo(
         has_sound=True, sound_duration=float(total), sound_rate=found[1], channels=found[2], audio_codec=found[0]
     )
-
-
-class _Repairs:
-    """Notes on repairs, one of a kind.
-
-    Attributes:
-        reason: FFmpeg's words for the first error.
-    """
-
-    def __init__(self) -> None:
-        self._notes: dict[str, str] = {}
-        self._counts: dict[str, tuple[int, Fraction, Fraction]] = {}
-        self.reason = ""
-
-    def add(self, kind: str, note: str) -> None:
-        """Adds a note unless there is one of its kind."""
-        self._notes.setdefault(kind, note)
-
-    def count(self, kind: str, at: Fraction, length: Fraction = Fraction(0)) -> None:
-        """Counts a repair of a kind that is described in ``_KINDS``."""
-        number, first, total = self._counts.get(kind, (0, at, Fraction(0)))
-        self._counts[kind] = number + 1, first, total + length
-
-    def number(self, kind: str) -> int:
-        """How often a repair of a kind was counted."""
-        return self._counts[kind][0] if kind in self._counts else 0
-
-    def kinds(self) -> set[str]:
-        """Kinds of all notes."""
-        return {*self._notes, *self._counts}
-
-    def notes(self) -> tuple[str, ...]:
-        """All notes."""
-        counted = [
-            _KINDS[kind].format(n=number, s="s" * (number > 1), at=float(first), total=float(total))
-            for kind, (number, first, total) in self._counts.items()
-        ]
-        return (*self._notes.values(), *counted)
-
-
-_KINDS = {
-    "damaged": "{n} packet{s} of sound cannot be decoded, the first at {at:.2f} s; replaced by silence",
-    "gap": "its timestamps leave out {total:.2f} s in {n} place{s}, the first at {at:.2f} s; filled with silence",
-    "back": "its timestamps go back {n} time{s}, first at {at:.2f} s; read one after the other",
-    "jump": "its timestamps jump by {total:.0f} s in {n} place{s}, the first at {at:.2f} s; read one after the other",
-}
 
 
 @dataclass
@@ -229,42 +183,6 @@ class _Budget:
         self.packets += 1
         if self.packets > self.limits.packets:
             raise MediaError(f"{self.path}: has more than {self.limits.packets} packets of sound; cut out a part of it")
-
-
-class _Clock:
-    """Places sounds that follow each other by their timestamps, as far as those can be trusted.
-
-    Attributes:
-        end: End of what was placed, seconds from the beginning.
-    """
-
-    def __init__(self, lead: Fraction, repairs: _Repairs) -> None:
-        self.end = lead
-        self._repairs = repairs
-        self._origin: Fraction | None = None
-
-    def place(self, time: Fraction | None, length: Fraction) -> Fraction:
-        """Adds a sound; returns the seconds of silence before it."""
-        silence = Fraction(0)
-        if time is not None:
-            if self._origin is None:
-                self._origin = time - self.end
-            ahead = time - self._origin - self.end
-            if ahead < -JITTER:
-                self._repairs.count("back", self.end)
-                self._origin = time - self.end
-            elif ahead > _LONGEST_GAP:
-                self._repairs.count("jump", self.end, ahead)
-                self._origin = time - self.end
-            elif ahead > JITTER:
-                self._repairs.count("gap", self.end, ahead)
-                silence = ahead
-        self.end += silence + length
-        return silence
-
-    def until(self, time: Fraction) -> Fraction | None:
-        """The time of a timestamp from the beginning, or None before the first."""
-        return None if self._origin is None else time - self._origin
 
 
 class _Piece:
@@ -305,7 +223,7 @@ class _Piece:
         return whole
 
 
-def _containers(path: Path, limits: MediaLimits, repairs: _Repairs) -> Iterator[tuple[InputContainer, Fraction]]:
+def _containers(path: Path, limits: MediaLimits, repairs: Repairs) -> Iterator[tuple[InputContainer, Fraction]]:
     """Opens the parts of a file one after the other.
 
     Yields:
@@ -341,7 +259,7 @@ def _containers(path: Path, limits: MediaLimits, repairs: _Repairs) -> Iterator[
             repairs.add("part", f"its part at byte {part.start} of {part.start + part.size} cannot be read; left out")
 
 
-def _lead(container: InputContainer, path: Path, limits: MediaLimits, repairs: _Repairs) -> Fraction:
+def _lead(container: InputContainer, path: Path, limits: MediaLimits, repairs: Repairs) -> Fraction:
     """Seconds by which the sound starts after the pictures."""
     audio = audio_stream(container, path)
     try:
@@ -359,7 +277,7 @@ def _lead(container: InputContainer, path: Path, limits: MediaLimits, repairs: _
     return max(lead, Fraction(0))
 
 
-def _demuxed(container: InputContainer, stream: AudioStream, repairs: _Repairs) -> Iterator[av.Packet[AudioStream]]:
+def _demuxed(container: InputContainer, stream: AudioStream, repairs: Repairs) -> Iterator[av.Packet[AudioStream]]:
     """The packets of a stream, the empty one at the end included, up to the first error of the container."""
     try:
         yield from container.demux(stream)
@@ -369,12 +287,12 @@ def _demuxed(container: InputContainer, stream: AudioStream, repairs: _Repairs) 
 
 
 def _decoded(
-    container: InputContainer, stream: AudioStream, lead: Fraction, budget: _Budget, repairs: _Repairs
+    container: InputContainer, stream: AudioStream, lead: Fraction, budget: _Budget, repairs: Repairs
 ) -> list[_Piece]:
     """Decodes the sound of a container."""
     strict = "+explode" if stream.codec_context.name in _CHECKED else ""
     stream.codec_context.options = decoder_options(budget.limits, err_detect=f"crccheck{strict}")
-    clock = _Clock(lead, repairs)
+    clock = Clock(lead, repairs)
     pieces: list[_Piece] = []
     waiting = lead  # seconds of silence before the next frame
     last: Fraction | None = None  # end of the last packet by its timestamp
@@ -424,7 +342,7 @@ def _decoded(
     return pieces
 
 
-def _note_cut(container: InputContainer, stream: AudioStream, end: Fraction, repairs: _Repairs) -> None:
+def _note_cut(container: InputContainer, stream: AudioStream, end: Fraction, repairs: Repairs) -> None:
     """Adds a note if a container lasts less than its header states."""
     if not stream.duration or container.format.name.partition(",")[0] in _GUESSED:
         return
@@ -448,7 +366,7 @@ def _length(packet: av.Packet, stream: AudioStream) -> Fraction:
     return min(length, max(2 * frame, _LONGEST_OPUS) if frame else _LONGEST_PACKET)
 
 
-def _joined(path: Path, pieces: list[_Piece], repairs: _Repairs, copied: str) -> Recording:
+def _joined(path: Path, pieces: list[_Piece], repairs: Repairs, copied: str) -> Recording:
     """Mixes the pieces and puts them one after the other, at the rate of the first."""
     first = pieces[0]
     alike = all((piece.rate, piece.layout) == (first.rate, first.layout) for piece in pieces)

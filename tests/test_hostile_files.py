@@ -44,7 +44,7 @@ MEMORY = 1 << 30  # bytes that all inputs of a test may add to the process's pea
 
 COLUMNS = {
     "benchmark": "clip,portrait,audio",
-    "batch": "portrait,speech,output,seed,steps,emotion.strength,emotion.text",
+    "batch": "portrait,speech,output,seed,steps,emotion.strength,guidance.lips,lips.strength,emotion.text",
     "landmarks": ",".join(["timestamp", *(f"{axis}_{n}" for axis in "xy" for n in range(68))]),
 }
 

@@ -13,11 +13,11 @@ from benchmark.tables.text import (
     compared_clips,
     dataset_title,
     difference,
+    in_paper,
     legend,
     number,
     paper_value,
     short_details,
-    shows_paper,
 )
 from evaluation.results import Column
 
@@ -61,7 +61,7 @@ def latex(table: Table, paper: bool) -> str:
     """Returns one table as a fragment."""
     lines = [f"% Table {table.number}; needs {', '.join(PACKAGES)}. Made from results files, do not edit."]
     for section in table.sections:
-        lines += _section(table, section, paper and shows_paper(section))
+        lines += _section(table, section, in_paper(section) if paper else frozenset())
     lines += [rf"\par\noindent\textbf{{Warning:}} {escaped(text)}\par" for text in table.warnings]
     lines += [rf"\par\noindent {escaped(text)}" for text in legend(table)]
     lines += [rf"\par\noindent $^{{{place}}}$ {escaped(note)}" for place, note in enumerate(table.notes, 1)]
@@ -70,10 +70,9 @@ def latex(table: Table, paper: bool) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _section(table: Table, section: Section, with_paper: bool) -> list[str]:
-    per_metric = 3 if with_paper else 1
+def _section(table: Table, section: Section, printed: frozenset[str]) -> list[str]:
     caption = f"EmotiveTalk's Table {table.number}: {table.title}, {dataset_title(section)}"
-    columns = "ll" + "r" * (per_metric * len(table.columns))
+    columns = "ll" + "".join("rrr" if column.metric in printed else "r" for column in table.columns)
     lines = [
         r"\begin{table}[ht]",
         r"\centering\small",
@@ -81,16 +80,16 @@ def _section(table: Table, section: Section, with_paper: bool) -> list[str]:
         r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
         rf"\begin{{tabular}}{{{columns}}}",
         r"\toprule",
-        " & ".join(["Method", "Driven", *(_heads(column, with_paper) for column in table.columns)]) + r" \\",
+        " & ".join(["Method", "Driven", *(_heads(each, each.metric in printed) for each in table.columns)]) + r" \\",
     ]
     for group in section.groups:
         lines.append(r"\midrule")
         for row in group.rows:
-            cells = [_cell(row.cells[column.metric], with_paper) for column in table.columns]
+            cells = [_cell(row.cells[column.metric], column.metric in printed) for column in table.columns]
             lines.append(" & ".join([escaped(row.name), escaped(row.key.mode), *cells]) + r" \\")
         if group.compared:
-            blanks = " & & " if with_paper else ""
-            counts = [compared_clips(group, column) + blanks for column in table.columns]
+            blanks = {True: " & & ", False: ""}
+            counts = [compared_clips(group, each) + blanks[each.metric in printed] for each in table.columns]
             lines.append(" & ".join([rf"\emph{{{SHARED_ROW}}}", "", *counts]) + r" \\")
     return [*lines, r"\bottomrule", r"\end{tabular}}", r"\end{table}"]
 

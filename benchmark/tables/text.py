@@ -64,9 +64,10 @@ def difference(cell: Cell) -> str:
     return f"{round(cell.value - cell.paper, DIGITS) + 0.0:+.{DIGITS}f}"
 
 
-def shows_paper(section: Section) -> bool:
-    """Whether the paper has any value for a dataset."""
-    return any(cell.paper is not None for group in section.groups for row in group.rows for cell in row.cells.values())
+def in_paper(section: Section) -> frozenset[str]:
+    """Metrics for which the paper has any value for a dataset."""
+    cells = (item for group in section.groups for row in group.rows for item in row.cells.items())
+    return frozenset(metric for metric, cell in cells if cell.paper is not None)
 
 
 def legend(table: Table) -> Iterator[str]:
@@ -176,10 +177,10 @@ def markdown(table: Table, paper: bool) -> str:
     lines = [f"# Table {table.number}: {table.title}", ""]
     lines += [f"> **Warning** {_inline(text)}\n" for text in table.warnings]
     for section in table.sections:
-        with_paper = paper and shows_paper(section)
+        printed = in_paper(section) if paper else frozenset()
         heads = ["", "Driven"]
         for column in table.columns:
-            heads += [header(column), "paper", "Δ"] if with_paper else [header(column)]
+            heads += [header(column), *(["paper", "Δ"] if column.metric in printed else [])]
         lines += [
             f"## {_inline(dataset_title(section))}",
             "",
@@ -191,12 +192,14 @@ def markdown(table: Table, paper: bool) -> str:
                 values = [_inline(row.name), _inline(row.key.mode)]
                 for column in table.columns:
                     cell = row.cells[column.metric]
-                    values += [_markdown_cell(cell)] + ([paper_value(cell), difference(cell)] if with_paper else [])
+                    values.append(_markdown_cell(cell))
+                    values += [paper_value(cell), difference(cell)] if column.metric in printed else []
                 lines.append(_pipes(values))
             if group.compared:
-                counts = [compared_clips(group, column) for column in table.columns]
-                blanks = ["", ""] if with_paper else []
-                lines.append(_pipes([f"*{SHARED_ROW}*", "", *(text for n in counts for text in (n, *blanks))]))
+                values = [f"*{SHARED_ROW}*", ""]
+                for column in table.columns:
+                    values += [compared_clips(group, column), *(["", ""] if column.metric in printed else [])]
+                lines.append(_pipes(values))
         lines.append("")
     lines += [f"{line}\n" for line in legend(table)]
     lines += [f"{place}. {_inline(note)}" for place, note in enumerate(table.notes, 1)]

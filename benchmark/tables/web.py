@@ -13,11 +13,11 @@ from benchmark.tables.text import (
     dataset_title,
     difference,
     header,
+    in_paper,
     legend,
     number,
     paper_value,
     short_details,
-    shows_paper,
 )
 
 STYLE = """
@@ -51,7 +51,7 @@ def web_page(table: Table, paper: bool) -> str:
         *(f'<p class="warning"><b>Warning</b> {escape(text)}</p>' for text in table.warnings),
     ]
     for section in table.sections:
-        parts += _section(table, section, paper and shows_paper(section))
+        parts += _section(table, section, in_paper(section) if paper else frozenset())
     parts += [f'<p class="small">{escape(line)}</p>' for line in legend(table)]
     if table.notes:
         parts += ['<ol class="small">', *(f"<li>{escape(note)}</li>" for note in table.notes), "</ol>"]
@@ -66,10 +66,10 @@ def web_page(table: Table, paper: bool) -> str:
     return "\n".join([*parts, "</body></html>"]) + "\n"
 
 
-def _section(table: Table, section: Section, with_paper: bool) -> list[str]:
+def _section(table: Table, section: Section, printed: frozenset[str]) -> list[str]:
     heads = "".join(
         f"<th>{escape(header(column))}</th>"
-        + ('<th class="paper">paper</th><th class="paper">Δ</th>' if with_paper else "")
+        + ('<th class="paper">paper</th><th class="paper">Δ</th>' if column.metric in printed else "")
         for column in table.columns
     )
     lines = [
@@ -79,11 +79,13 @@ def _section(table: Table, section: Section, with_paper: bool) -> list[str]:
     for group in section.groups:
         rows = []
         for row in group.rows:
-            cells = "".join(_cell(row.cells[column.metric], with_paper) for column in table.columns)
+            cells = "".join(_cell(row.cells[column.metric], column.metric in printed) for column in table.columns)
             rows.append(f'<tr><td>{escape(row.name)}</td><td class="text">{escape(row.key.mode)}</td>{cells}</tr>')
         if group.compared:
-            blanks = "<td></td><td></td>" if with_paper else ""
-            counts = "".join(f"<td>{compared_clips(group, column)}</td>{blanks}" for column in table.columns)
+            counts = "".join(
+                f"<td>{compared_clips(group, column)}</td>{'<td></td><td></td>' if column.metric in printed else ''}"
+                for column in table.columns
+            )
             rows.append(f'<tr class="small"><td>{SHARED_ROW}</td><td></td>{counts}</tr>')
         lines.append(f"<tbody>{''.join(rows)}</tbody>")
     return [*lines, "</table></div>"]

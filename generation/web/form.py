@@ -6,9 +6,11 @@ from typing import Any
 
 import gradio as gr
 
+from configs.models import MAX_GUIDANCE
 from generation.web.uploads import film, picture, sound
 from generation.web.video_request import MAX_STEPS, MAX_TEXT
 from generation.web.video_service import VideoService
+from lightning_modules.ethd.guidance import BRANCHES, guided_parts, trained_guidance
 
 SOURCES = {
     "portrait": "the portrait",
@@ -99,6 +101,7 @@ def _more(service: VideoService) -> dict[str, Any]:
     config = service.pipeline.exported.info.config
     most = min(MAX_STEPS, config.diffusion_steps)
     usual = min(config.sampling_steps, most)
+    trained, guided = trained_guidance(config), guided_parts(config)
     with gr.Accordion("More", open=False):
         return {
             "steps": gr.Slider(
@@ -114,5 +117,35 @@ def _more(service: VideoService) -> dict[str, Any]:
                 maximum=60,
                 visible=bool(getattr(service.pipeline.encoders.motion, "eyelids", None)),
                 elem_id="blinks",
+            ),
+            "lips_strength": gr.Slider(
+                0,
+                2,
+                value=1,
+                step=0.1,
+                label="Strength of the lips",
+                info="0: still, 1: as predicted from the speech, 2: exaggerated",
+                visible=config.variant not in BRANCHES["lips"].lacking,
+                elem_id="lips-strength",
+            ),
+            "guidance_lips": gr.Slider(
+                0,
+                MAX_GUIDANCE,
+                value=trained.lips,
+                step=0.1,
+                label="Guidance of the lips",
+                info="above 1 the lips follow the speech more, and the video takes longer",
+                visible="lips" in guided,
+                elem_id="guidance-lips",
+            ),
+            "guidance_expression": gr.Slider(
+                0,
+                MAX_GUIDANCE,
+                value=trained.expression,
+                step=0.1,
+                label="Guidance of the expression",
+                info="above 1 the emotion is shown more, and the video takes longer",
+                visible="expression" in guided,
+                elem_id="guidance-expression",
             ),
         }

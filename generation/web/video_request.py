@@ -9,20 +9,26 @@ from typing import Any
 
 from configs.emotion import EmotionConfig
 from configs.errors import ConfigError
+from configs.generation import GuidanceConfig
 from generation.batch import CONSTRAINTS
 from generation.errors import GenerationError
+from lightning_modules.ethd.guidance import Guidance
 
 SOURCES = ("portrait", "label", "text", "image", "video")
 MAX_STEPS = 50
 MAX_TEXT = 200  # characters of a description
 HUGE = 1e301  # JSON's whole numbers can have thousands of digits
 UPLOADS = ("portrait", "speech", "image", "video", "landmarks", "source_landmarks")
+# Field -> key of generate.py, whose constraint it has.
 LIMITED = {
     "steps": "steps",
     "seed": "seed",
     "level": "emotion.level",
     "strength": "emotion.strength",
     "blinks": "motion.blinks",
+    "lips_strength": "lips.strength",
+    "guidance_lips": "guidance.lips",
+    "guidance_expression": "guidance.expression",
 }
 
 
@@ -46,6 +52,9 @@ class VideoRequest:
         seed: Seed of all noise.
         paste_back: Whether the generated face is pasted back into the whole portrait.
         blinks: Blinks per minute; None for those that are predicted.
+        lips_strength: Strength of the lip movements, 0 to 2.
+        guidance_lips: Scale of the lip condition; None for that of the training.
+        guidance_expression: Scale of the expression condition; None for that of the training.
     """
 
     portrait: str | None
@@ -63,6 +72,9 @@ class VideoRequest:
     seed: int = 0
     paste_back: bool = False
     blinks: float | None = None
+    lips_strength: float = 1.0
+    guidance_lips: float | None = None
+    guidance_expression: float | None = None
 
 
 @dataclass(frozen=True)
@@ -91,7 +103,9 @@ def request_of(values: Mapping[str, Any]) -> VideoRequest:
     Raises:
         GenerationError: Names the field, its value and what is expected.
     """
-    seed, strength = _number("seed", values.get("seed")), _number("strength", values.get("strength"))
+    names = ("seed", "strength", "lips_strength", "guidance_lips", "guidance_expression", "blinks")
+    numbers = {name: _number(name, values.get(name)) for name in names}
+    given = {name: number for name, number in numbers.items() if number is not None}
     request = VideoRequest(
         **{name: _path(name, values.get(name)) for name in UPLOADS},
         source=_text("source", values.get("source")) or "",
@@ -99,10 +113,8 @@ def request_of(values: Mapping[str, Any]) -> VideoRequest:
         text=_text("text", values.get("text")),
         level=_whole("level", values.get("level")),
         steps=_whole("steps", values.get("steps")),
-        seed=int(seed or 0),
-        strength=1.0 if strength is None else strength,
         paste_back=bool(values.get("paste_back")),
-        blinks=_number("blinks", values.get("blinks")),
+        **{**given, "seed": int(given.get("seed", 0))},
     )
     if (length := len(request.text or "")) > MAX_TEXT:
         raise GenerationError(f"The description has {length} characters, at most {MAX_TEXT} are taken.")
@@ -157,6 +169,15 @@ def emotion_of(request: VideoRequest, placed: dict[str, Path]) -> EmotionConfig:
     elif request.source in placed:
         setattr(emotion, request.source, str(placed[request.source]))
     return emotion
+
+
+def guidance_in(request: VideoRequest, trained: Guidance) -> GuidanceConfig:
+    """The guidance of a request. A scale equal to that of the training is None, so that records are equal too."""
+    lips, expression = request.guidance_lips, request.guidance_expression
+    return GuidanceConfig(
+        lips=None if lips == trained.lips else lips,
+        expression=None if expression == trained.expression else expression,
+    )
 
 
 def _path(name: str, value: Any) -> str | None:

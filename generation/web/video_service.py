@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.app import AppConfig
+from configs.generation import LipsConfig, MotionConfig
 from generation.batch import VideoCase, name_of
 from generation.errors import GenerationError
 from generation.generate_videos import CASE_ERRORS
@@ -26,8 +27,17 @@ from generation.pipeline import EmotiveTalkPipeline, Generated
 from generation.record import record_path
 from generation.web.device_queue import DeviceQueue
 from generation.web.looking import require_usable
-from generation.web.video_request import SOURCES, VideoRequest, VideoResult, emotion_of, files_of, request_of
+from generation.web.video_request import (
+    SOURCES,
+    VideoRequest,
+    VideoResult,
+    emotion_of,
+    files_of,
+    guidance_in,
+    request_of,
+)
 from generation.web.visitors import Visitors
+from lightning_modules.ethd.guidance import trained_guidance
 from lightning_modules.ethd.sampler import VideoProgress
 from runtime.errors import message_of
 from runtime.files import write_whole
@@ -146,7 +156,9 @@ class VideoService:
             steps=request.steps,
             seed=request.seed,
             paste_back=request.paste_back,
-            blinks=request.blinks,
+            guidance=guidance_in(request, trained_guidance(self.pipeline.exported.info.config)),
+            lips=LipsConfig(strength=request.lips_strength),
+            motion=MotionConfig(blinks=request.blinks),
         )
         with stoppable(check):
             require_usable(case, self.config)

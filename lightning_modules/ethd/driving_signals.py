@@ -33,6 +33,7 @@ def build_driving_signals(
     e_v: Tensor | None = None,
     mode: DrivingMode = "both",
     seed: int = 0,
+    lip_strength: float = 1.0,
     trained_with: VAID | None = None,
 ) -> DrivingSignals:
     """Computes the driving signals of one video; the result is on the CPU.
@@ -48,6 +49,9 @@ def build_driving_signals(
         e_v: (1, F, d_e) expressions of a driving video; used instead of V-AID's.
         mode: ``lips`` sets e_dri = e_ref; ``expression`` disables the lip branch.
         seed: Seed of the video. The seed of V-AID's expression sampling is derived from it.
+        lip_strength: Factor on the lip latents. They are standardised, so they move away from the mean of the training.
+            The mean of the clip would depend on frames that a stream does not have yet, and the portrait has no lip
+            latent.
         trained_with: V-AID that ETHD was trained with, if it is not ``vaid``.
     """
     units = vaid if trained_with is None else trained_with
@@ -62,7 +66,8 @@ def build_driving_signals(
     if variant == "no_decouple":
         return replace(signals, audio=audio)
     if mode != "expression" and variant != "wo_lip":
-        signals = replace(signals, lip=in_units(vaid.lip(audio.to(device)), vaid.lip_scale, lip_scale))
+        lip = in_units(vaid.lip(audio.to(device)), vaid.lip_scale, lip_scale)
+        signals = replace(signals, lip=lip if lip_strength == 1 else lip_strength * lip)
     if variant == "wo_exp":
         return signals
     if variant == "wo_dicte":

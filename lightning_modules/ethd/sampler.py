@@ -10,13 +10,13 @@ Shapes: F frames, C x h x w latent, S side of the frames in pixels, d_e expressi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from configs.generation import DrivingMode
+from configs.generation import DrivingMode, GuidanceConfig
 from datamodules.clip_windows import ClipBatch
 from diffusion.ddim import seeded_noise
 from diffusion.long_sampling import sample_long
@@ -25,6 +25,7 @@ from diffusion.windows import window_starts
 from encoders.protocols import LatentCodec
 from lightning_modules.ethd.checkpoint import EthdInfo, build_ethd, noise_schedule
 from lightning_modules.ethd.driving_signals import build_driving_signals
+from lightning_modules.ethd.guidance import Guidance, guidance_of, guided_velocity
 from lightning_modules.ethd.network import DrivingSignals, Ethd
 from lightning_modules.vaid.network import VAID
 from runtime.devices import inference_dtype
@@ -64,12 +65,14 @@ class SamplingSettings:
         steps: Number of DDIM steps.
         window: Frames per window.
         overlap: Frames shared by neighbouring windows.
+        guidance: Guidance of lips and expression.
     """
 
     seed: int
     steps: int
     window: int
     overlap: int
+    guidance: Guidance = field(default_factory=Guidance)
 
 
 class Sampler:
@@ -94,7 +97,13 @@ class Sampler:
         self.ethd.eval().requires_grad_(False)
 
     def settings(
-        self, seed: int = 0, steps: int | None = None, window: int | None = None, overlap: int | None = None
+        self,
+        seed: int = 0,
+        steps: int | None = None,
+        window: int | None = None,
+        overlap: int | None = None,
+        guidance: GuidanceConfig | None = None,
+        mode: DrivingMode = "both",
     ) -> tuple[SamplingSettings, tuple[str, ...]]:
         """Validates settings and replaces None by the values of the training.
 
@@ -103,12 +112,15 @@ class Sampler:
             steps: Number of DDIM steps.
             window: Frames per window.
             overlap: Frames shared by neighbouring windows.
+            guidance: Guidance of lips and expression.
+            mode: Driving mode of the video.
 
         Returns:
             The settings, and notes for the user.
 
         Raises:
             SamplingError: If the overlap is not shorter than the window, or there are more steps than in the schedule.
+            GuidanceError: If the network was not trained for the guidance.
         """
         config = self.info.config
         steps = config.sampling_steps if steps is None else steps
@@ -127,7 +139,9 @@ class Sampler:
                 f"{config.window})"
             )
         longer = f"window={frames}: longer than the {config.window} frames the network was trained with"
-        return SamplingSettings(seed, steps, frames, shared), ((longer,) if frames > config.window else ())
+        guided, notes = guidance_of(guidance, config, mode)
+        notes = (longer, *notes) if frames > config.window else notes
+        return SamplingSettings(seed, steps, frames, shared, guided), notes
 
     def reference(self, frame: np.ndarray) -> Tensor:
         """(S, S, 3) uint8 portrait -> (1, C, h, w) latent as the network's input."""
@@ -165,8 +179,10 @@ class Sampler:
         def predict(x: Tensor, t: Tensor, where: slice) -> Tensor:
             nonlocal done
             near = on_device(signals.window(where), self.device)
+            passes = how.guidance.passes((int(t[0]) + 1) / len(self.schedule))
             denoise = VelocityDenoiser(
-                lambda noisy, level: self.ethd(noisy.to(self.dtype), level, reference_latent, near), self.schedule
+                lambda x, level: guided_velocity(self.ethd, x.to(self.dtype), level, reference_latent, near, passes),
+                self.schedule,
             )
             x0 = denoise(x.to(self.device), t).cpu()  # t stays on the CPU, where the schedule is
             if self.dtype is torch.float16 and not x0.isfinite().all():
@@ -185,6 +201,7 @@ class Sampler:
         except torch.OutOfMemoryError as error:
             raise SamplingError(
                 f"window={how.window}: does not fit into the memory of {self.device}; set a shorter window"
+                + (", or leave guidance out" if how.guidance.passes(how.guidance.high)[1:] else "")
             ) from error
         for start in range(0, frames, RESTORED_AT_ONCE):
             part = latents[:, start : start + RESTORED_AT_ONCE]
@@ -206,6 +223,8 @@ class Sampler:
         mode: DrivingMode = "both",
         seed: int = 0,
         steps: int | None = None,
+        guidance: GuidanceConfig | None = None,
+        lip_strength: float = 1.0,
     ) -> np.ndarray:
         """Generates the video of a clip from its reference frame and its sound, exactly as generate.py does.
 
@@ -217,6 +236,8 @@ class Sampler:
             mode: Mode of ``build_driving_signals``.
             seed: Seed of the video.
             steps: Number of DDIM steps; None for the number in the training configuration.
+            guidance: Guidance of lips and expression; None for that of the training configuration.
+            lip_strength: Factor on the lip latents.
 
         Returns:
             (F, S, S, 3) uint8 frames.
@@ -233,9 +254,10 @@ class Sampler:
             e_v=e_v,
             mode=mode,
             seed=seed,
+            lip_strength=lip_strength,
         )
         reference = self.info.latents.reference(batch["reference_latent"])
-        settings, _ = self.settings(seed, steps)
+        settings, _ = self.settings(seed, steps, guidance=guidance, mode=mode)
         return np.stack(list(self.decode(self.sample(reference, signals, audio.shape[1], settings))))
 
 

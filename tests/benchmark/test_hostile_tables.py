@@ -253,6 +253,19 @@ def test_further_columns_are_shown_with_their_decimals(put, make, tmp_path):
     refuses(ConfigError, r"columns=\[kidd\]: no metric has it; did you mean kid\?", make, "1", columns=["kidd"])
 
 
+def test_a_further_column_has_no_columns_for_the_paper_which_lacks_it(put, make, tmp_path):
+    put("a.json", {"fid": 22.0, "kid": 0.01234}, system="sadtalker")
+    widths = {}
+    for columns in ([], ["kid"]):
+        make("1", columns=columns, paper=True)
+        folder = tmp_path / "tables"
+        head = next(line for line in (folder / "table1.md").read_text().splitlines() if line.startswith("|  | Driven"))
+        rule = next(line for line in (folder / "table1.tex").read_text().splitlines() if "{tabular}" in line)
+        page = (folder / "table1.html").read_text().partition("</thead>")[0]
+        widths[len(columns)] = head.count("|"), rule.count("r", rule.index("{ll")), page.count("<th")
+    assert {more - few for few, more in zip(*widths.values(), strict=True)} == {1}
+
+
 def test_an_ablation_in_a_mode_that_no_table_has_is_listed(put, make):
     put("a.json", {"fid": 22.0}, system="emotivetalk", variant="wo_lip_inference", mode="A+V")
     _, _, printed = make("2")

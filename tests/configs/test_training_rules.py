@@ -52,6 +52,9 @@ def test_every_preset_fits_the_papers_experiments_and_states_its_purpose(preset)
             r"model\.lip_dropout=0\.1: model\.variant=wo_lip has no such condition to drop; set model\.lip_dropout=0",
         ),
         (("model.expression_dropout=0.1", "model.variant=wo_exp"), r"variant=wo_exp has no such condition to drop"),
+        (("model.lip_dropout=0.1", "model.variant=no_decouple"), r"variant=no_decouple has no such condition to drop"),
+        (("model.lip_guidance=2",), r"model\.lip_guidance=2.*: needs model\.lip_dropout above 0, e\.g\. 0\.1"),
+        (("model.expression_guidance=2",), r"model\.expression_guidance=2.*: needs model\.expression_dropout above 0"),
     ],
 )
 def test_incompatible_settings_are_refused(changes, message):

@@ -6,16 +6,21 @@ import pytest
 
 from configs.command_line import compose
 from configs.errors import ConfigError
-from configs.generation import GenerateConfig
+from configs.generation import GenerateConfig, GuidanceConfig
+from configs.rules import check
 from generation.batch import cases_of
 
 AWKWARD = "Müller's (1) #raw! 寒い 100%"
 BASE = {"portrait": "face.png", "speech": "voice.wav", "output": "videos", "ethd": "run"}
 
 
-def cases(*typed):
-    keys = BASE | dict(argument.split("=", 1) for argument in typed)
-    return cases_of(compose("generate", GenerateConfig, [f"{key}={value}" for key, value in keys.items()]))
+def cases(*arguments):
+    keys = BASE | dict(argument.split("=", 1) for argument in arguments)
+    return cases_of(compose("generate", GenerateConfig, typed(keys)))
+
+
+def typed(keys):
+    return [f"{key}={value}" for key, value in keys.items()]
 
 
 def batch(tmp_path, text, encoding="utf-8"):
@@ -33,6 +38,9 @@ def batch(tmp_path, text, encoding="utf-8"):
         (("emotion.video=a b/smile.mp4", "emotion.strength=1.5"), "face_voice_smile_x1.5.mp4"),
         (("drive=lips",), "face_voice_lips.mp4"),
         (("motion.blinks=0",), "face_voice_blinks0.mp4"),
+        (("guidance.lips=2",), "face_voice_guided-lips2.mp4"),
+        (("guidance.expression=1.5", "guidance.high=0.8"), "face_voice_guided-expression1.5-high0.8.mp4"),
+        (("lips.strength=1.2", "drive=lips"), "face_voice_lips_lips-x1.2.mp4"),
     ],
 )
 def test_the_output_is_named_after_inputs_and_settings(typed, name):
@@ -44,7 +52,7 @@ def test_blinks_of_a_row(tmp_path):
     with pytest.raises(ConfigError, match=r"line 4: motion\.blinks=61"):
         cases(batch(tmp_path, rows))
     first, second = cases(batch(tmp_path, rows.rpartition("c.png")[0]), "motion.blinks=17.5")
-    assert (first.blinks, second.blinks) == (4, 17.5)
+    assert (first.motion.blinks, second.motion.blinks) == (4, 17.5)
     assert second.settings()["motion"] == {"blinks": 17.5}
     assert "motion" not in cases()[0].settings()  # records of before stay valid
 
@@ -75,6 +83,23 @@ def test_empty_cells_take_the_command_lines_values(tmp_path):
     assert two.output == Path("videos/b_voice_seed2.mp4")
 
 
+def test_rows_have_their_own_guidance(tmp_path):
+    text = "portrait,guidance.lips,guidance.expression,lips.strength\na.png,2,,1.5\nb.png,,3,\n"
+    one, two = cases(batch(tmp_path, text), "guidance.lips=1.2", "guidance.high=0.9")
+    assert one.guidance == GuidanceConfig(lips=2.0, high=0.9)
+    assert two.guidance == GuidanceConfig(lips=1.2, expression=3.0, high=0.9)
+    assert (one.lips.strength, two.lips.strength) == (1.5, 1.0)
+    assert one.settings()["guidance"] == {"lips": 2.0, "high": 0.9}
+    assert one.settings()["lips"] == {"strength": 1.5}
+    assert "lips" not in two.settings()
+    assert not {"guidance", "lips"} & cases()[0].settings().keys()  # as in records of earlier versions
+
+
+def test_an_empty_interval_is_refused():
+    with pytest.raises(ConfigError, match=r"guidance\.low=0\.8: expected less than guidance\.high=0\.3"):
+        check(compose("generate", GenerateConfig, [*typed(BASE), "guidance.low=0.8", "guidance.high=0.3"]))
+
+
 def test_parts_split_the_rows(tmp_path):
     typed = batch(tmp_path, "portrait\n" + "".join(f"{number}.png\n" for number in range(10)))
     shares = [[case.portrait for case in cases(typed, f"part={part}/3")] for part in (1, 2, 3)]
@@ -97,6 +122,11 @@ def test_parts_split_the_rows(tmp_path):
         ("portrait\na.png\na.png\n", "rows 1 and 2 would both write"),
         ("portrait,emotion.label,emotion.text\na.png,happy,smile\n", "line 2: emotion: .* are given together"),
         ("portrait,output\na.png,a.mov\n", r"expected a file that ends in \.mp4"),
+        ("portrait,guidance.lips\na.png,11\n", r"line 2: guidance\.lips=11\.0: expected a number from 0 to 10"),
+        ("portrait,guidance.lips\na.png,nan\n", r"line 2: guidance\.lips=nan: expected a number from 0 to 10"),
+        ("portrait,guidance.expression\na.png,more\n", r"line 2: guidance\.expression=more: expected a number"),
+        ("portrait,guidance.low,guidance.high\na.png,0.5,0.5\n", r"line 2: guidance\.low=0\.5: expected less than"),
+        ("portrait,lips.strength\na.png,2.5\n", r"line 2: lips\.strength=2\.5: expected a number from 0 to 2"),
     ],
 )
 def test_an_invalid_row_is_refused(tmp_path, text, words):

@@ -86,6 +86,24 @@ def test_lips_only_and_expression_only(parts):
     assert torch.equal(expression.e_dri, both.e_dri)
 
 
+def test_the_strength_scales_lips_around_the_mean_of_the_training(parts):
+    plain, _ = signals_of(parts)
+    strong, notes = signals_of(parts, lip_strength=1.5)
+    assert notes == ()
+    assert torch.equal(strong.lip, 1.5 * plain.lip)
+    assert torch.equal(strong.e_dri, plain.e_dri)
+    assert torch.equal(signals_of(parts, lip_strength=1.0)[0].lip, plain.lip)
+    assert not signals_of(parts, lip_strength=0.0)[0].lip.any()
+    for options, words in (
+        ({"variant": "wo_lip"}, r"this network (variant wo_lip) has no lip input"),
+        ({"variant": "no_decouple"}, r"this network (variant no_decouple) has no lip input"),
+        ({"mode": "expression"}, "with drive=expression"),
+    ):
+        _, (note,) = signals_of(parts, lip_strength=1.5, **options)
+        assert note.startswith("lips.strength: has no effect")
+        assert words in note
+
+
 def test_a_variant_gets_its_own_inputs(parts):
     _, audio, portrait = parts
     e_v = torch.randn(FRAMES, len(portrait.e_ref))

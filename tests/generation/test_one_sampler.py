@@ -8,6 +8,7 @@ import torch
 
 from callbacks.validation_videos import VideoMaker
 from configs.emotion import EmotionConfig
+from configs.generation import GuidanceConfig
 from generation.batch import VideoCase
 from lightning_modules.ethd.checkpoint import load_ethd
 from lightning_modules.ethd.module import EthdModule
@@ -88,6 +89,15 @@ def test_a_quality_tools_video_equals_the_generated_one(pipeline, case, files, b
     assert np.array_equal(tool.frames(batch, seed=0, e_v=pingpong[None]), generated(pipeline, smile))
     held = tool.frames(batch, seed=0, e_cond=e_v[:1])
     assert not np.array_equal(held, tool.frames(batch, seed=0))
+
+
+@pytest.mark.slow
+def test_guidance_of_a_quality_tool_is_that_of_generation(guidable, case, batch):
+    guidance = GuidanceConfig(lips=1.5, expression=2.0)
+    tool = QualityRun(guidable.sampler, guidable.exported.vaid, case.steps)
+    guided = tool.frames(batch, seed=0, guidance=guidance)
+    assert np.array_equal(guided, generated(guidable, replace(case, guidance=guidance)))
+    assert not np.array_equal(guided, tool.frames(batch, seed=0))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -10,11 +10,14 @@ import pytest
 import torch
 
 from configs.emotion import EmotionConfig
+from configs.generation import GuidanceConfig, LipsConfig, MotionConfig
 from generation.batch import VideoCase
 from generation.errors import GenerationError
 from generation.model_files import ModelFiles
 from generation.pipeline import hardly_trained
+from generation.record import difference, fingerprint
 from lightning_modules.emotion.sources import EmotionError
+from lightning_modules.ethd.guidance import GuidanceError
 from lightning_modules.ethd.sampler import SamplingError
 from media import FrameReader, MediaError, probe, read_sound
 from runtime.errors import UserError
@@ -85,7 +88,9 @@ def test_the_record_holds_inputs_settings_and_weights(pipeline, case, files, run
     assert record["settings"]["seed"] == 3
     assert record["settings"]["emotion"] == {"strength": 0.5}
     assert record["weights"] == {"ethd": sha256_of(runs / "ethd" / "export" / "ethd.safetensors")}
-    assert record["sampling"] == {"seed": 3, "steps": 2, "window": 8, "overlap": 2, "training_steps": 7}
+    assert record["sampling"] == {"seed": 3, "steps": 2, "window": 8, "overlap": 2, "training_steps": 7} | {
+        "guidance": {"lips": 1.0, "expression": 1.0, "low": 0.0, "high": 1.0}
+    }
     assert record["encoders"]["codec"]["name"] == "patch"
 
 
@@ -108,28 +113,55 @@ def test_blinks_are_in_the_driving_expression_and_in_the_record(pipeline, case, 
     places = list(pipeline.encoders.motion.eyelids)
     scale = pipeline.exported.vaid.expression_scale
 
-    def lids(**changes):
+    def lids(blinks, **changes):
+        changes["motion"] = MotionConfig(blinks=blinks)
         return scale.restore(pipeline.prepare(replace(case, **changes)).signals.e_dri)[0, :, places]
 
-    none, many = lids(blinks=0), lids(blinks=60)
+    none, many = lids(0), lids(60)
     closed = none - many > 1e-4
     assert torch.equal(closed[:, 0], closed[:, 1])
     assert int((closed[1:, 0] & ~closed[:-1, 0]).sum() + closed[0, 0]) == 2
     assert many[closed].min().abs() < 1e-5  # closed eyes
-    assert torch.equal(lids(blinks=60), many)
-    assert not torch.equal(lids(blinks=60, seed=1), many)
-    same = [pipeline.prepare(replace(case, blinks=blinks)).signals.e_dri.clone() for blinks in (None, 0)]
+    assert torch.equal(lids(60), many)
+    assert not torch.equal(lids(60, seed=1), many)
+    asked = [replace(case, motion=MotionConfig(blinks=blinks)) for blinks in (None, 0)]
+    same = [pipeline.prepare(one).signals.e_dri.clone() for one in asked]
     for signals in same:
         signals[..., places] = 0
     assert torch.equal(*same)
-    pipeline.generate(replace(case, blinks=30))
+    pipeline.generate(replace(case, motion=MotionConfig(blinks=30)))
     assert json.loads(case.output.with_suffix(".json").read_text())["settings"]["motion"] == {"blinks": 30}
 
 
 def test_blinks_need_eyelids(pipeline, case, monkeypatch):
     monkeypatch.delattr(type(pipeline.encoders.motion), "eyelids")
     with pytest.raises(GenerationError, match=r"^motion\.blinks=5: .* encoder landmarks has no eyelids"):
-        pipeline.prepare(replace(case, blinks=5))
+        pipeline.prepare(replace(case, motion=MotionConfig(blinks=5)))
+
+
+def test_guidance_and_the_strength_of_the_lips_are_in_the_video_and_its_record(guidable, case):
+    plain = guidable.generate(case).path.read_bytes()
+    changes = {"guidance": GuidanceConfig(lips=2.0, high=0.9)}, {"lips": LipsConfig(strength=1.5)}
+    for change in changes:
+        changed = replace(case, **change)
+        assert guidable.generate(changed).path.read_bytes() != plain
+        record = json.loads(case.output.with_suffix(".json").read_text())
+        assert difference(changed, record) is None
+        assert difference(case, fingerprint(case, guidable.weights, guidable.face, None)) == (
+            "was made with other settings"
+        )
+    assert record["settings"]["lips"] == {"strength": 1.5}
+    guidable.generate(replace(case, **changes[0]))
+    record = json.loads(case.output.with_suffix(".json").read_text())
+    assert record["settings"]["guidance"] == {"lips": 2.0, "high": 0.9}
+    assert record["sampling"]["guidance"] == {"lips": 2.0, "expression": 1.0, "low": 0.0, "high": 0.9}
+
+
+def test_guidance_of_a_condition_that_is_off_is_noted(guidable, case):
+    guidance = GuidanceConfig(expression=2.0)
+    prepared = guidable.prepare(replace(case, drive="lips", guidance=guidance))
+    assert "guidance.expression: has no effect with drive=lips" in prepared.notes
+    assert prepared.sampling.guidance.expression == 1
 
 
 @pytest.mark.slow
@@ -164,6 +196,7 @@ def test_an_impossible_case_is_refused(pipeline, case, tmp_path):
         ({"emotion": EmotionConfig(label="happy")}, EmotionError, r"emotion\.label: needs a label table"),
         ({"emotion": EmotionConfig(text="happy")}, EmotionError, r"emotion\.text: needs a text mapping"),
         ({"overlap": 8}, SamplingError, r"overlap=8"),
+        ({"guidance": GuidanceConfig(lips=2.0)}, GuidanceError, r"guidance\.lips=2: .* model\.lip_dropout=0"),
     ):
         with pytest.raises(error, match=words):
             pipeline.generate(replace(case, **change))

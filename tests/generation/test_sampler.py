@@ -5,6 +5,8 @@ from copy import deepcopy
 import pytest
 import torch
 
+from configs.generation import GuidanceConfig
+from lightning_modules.ethd.guidance import GuidanceError
 from lightning_modules.ethd.network import DrivingSignals
 from lightning_modules.ethd.sampler import Sampler, SamplingError, SamplingSettings, VideoProgress
 from training.memory import PeakMemory
@@ -73,6 +75,52 @@ def test_omitted_settings_are_the_trainings(sampler):
             sampler.settings(0, 5, window, overlap)
     with pytest.raises(SamplingError, match="steps=51: expected at most 50"):
         sampler.settings(0, 51, None, None)
+    with pytest.raises(GuidanceError, match=r"guidance\.lips=2: .* trained with model\.lip_dropout=0"):
+        sampler.settings(guidance=GuidanceConfig(lips=2.0))
+
+
+@pytest.fixture
+def passes(guidable):
+    """Number of passes in each forward of the network."""
+    counts = []
+    handle = guidable.sampler.ethd.register_forward_pre_hook(lambda _, arguments: counts.append(len(arguments[0])))
+    yield counts
+    handle.remove()
+
+
+def guided(guidable, frames, **guidance):
+    how = guidable.sampler.settings(guidance=GuidanceConfig(**guidance))[0].guidance
+    return sample(guidable.sampler, frames, steps=4, guidance=how)
+
+
+def test_without_guidance_latents_are_equal_to_the_bit(sampler, guidable, passes):
+    wanted = sample(sampler, 11, steps=4)
+    for guidance in ({}, {"lips": 1.0, "expression": 1.0}, {"low": 0.2, "high": 0.7}):
+        assert torch.equal(guided(guidable, 11, **guidance), wanted)
+    assert passes == [1] * len(passes)
+
+
+def test_guidance_changes_a_video_at_its_noise_levels_alone(guidable, passes):
+    plain = guided(guidable, 11)
+    passes.clear()
+    always = guided(guidable, 11, lips=2.0, expression=1.5)
+    assert passes == [3] * 8  # four steps of two windows
+    passes.clear()
+    late = guided(guidable, 11, lips=2.0, high=0.5)
+    assert passes == [1] * 4 + [2] * 4
+    passes.clear()
+    assert torch.equal(guided(guidable, 11, lips=2.0, high=0.2), plain)  # the last of four steps is at a quarter
+    assert passes == [1] * 8
+    assert not torch.allclose(always, plain, atol=1e-3)
+    assert not torch.allclose(late, plain, atol=1e-3)
+    assert torch.equal(guided(guidable, 11, lips=2.0, expression=1.5), always)
+
+
+def test_guidance_of_windows_is_fused_without_seams(guidable):
+    """A scale near 1 changes a video a little, at the seams too."""
+    plain, near = guided(guidable, 20), guided(guidable, 20, lips=1.001)
+    change = (near - plain).square().mean((0, 2, 3, 4)).sqrt()
+    assert 0 < change.max() < 0.01 * plain.std()
 
 
 @pytest.mark.slow

@@ -107,3 +107,8 @@ def pitch(samples: np.ndarray, rate: int = 16_000) -> float:
 def decibels(samples: np.ndarray) -> float:
     """RMS level of samples, dBFS."""
     return float(10 * np.log10(np.mean(samples.astype(np.float64) ** 2) + 1e-20))
+
+
+def level_of(samples: np.ndarray) -> float:
+    """Level of a sound without its ends, which codecs change."""
+    return decibels(samples[400:-400])

@@ -92,7 +92,7 @@ def test_a_compiled_network_trains_as_the_plain_one(shards, vaid, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("experiment", ["no_decouple", "wo_lip", "wo_exp", "small", "paper", "1024"])
+@pytest.mark.parametrize("experiment", ["no_decouple", "wo_lip", "wo_exp", "small", "paper", "paper_guided", "1024"])
 def test_every_experiment_trains(shards, vaid, tmp_path, experiment):
     changes = ("run_id=x", "trainer.accelerator=cpu", "trainer.precision=32-true", "videos.sample_every=null")
     done = train_ethd(shards, vaid, tmp_path, *changes, "init=none", "data=folder", steps=2, experiment=experiment)

@@ -24,6 +24,7 @@ from PIL import Image
 from torch import Tensor
 
 from configs.data import DataConfig
+from configs.generation import GuidanceConfig
 from configs.options import Readers, count, read_options, run_script
 from datamodules.clip_windows import Clip, ClipBatch
 from datamodules.datamodule import ShardDataModule
@@ -87,9 +88,19 @@ class QualityRun:
         codec = build_as("codec", info.encoders["codec"], str(device))
         return cls(Sampler(ethd, info, codec, device), vaid, steps)
 
-    def frames(self, batch: ClipBatch, seed: int, *, e_cond: Tensor | None = None, e_v: Tensor | None = None) -> Tensor:
+    def frames(
+        self,
+        batch: ClipBatch,
+        seed: int,
+        *,
+        e_cond: Tensor | None = None,
+        e_v: Tensor | None = None,
+        guidance: GuidanceConfig | None = None,
+    ) -> Tensor:
         """Renders a clip from its reference frame and sound as (F, S, S, 3) uint8; see ``Sampler.render``."""
-        made = self.sampler.render(self.vaid, batch, e_cond=e_cond, e_v=e_v, seed=seed, steps=self.steps)
+        made = self.sampler.render(
+            self.vaid, batch, e_cond=e_cond, e_v=e_v, seed=seed, steps=self.steps, guidance=guidance
+        )
         return torch.from_numpy(made)
 
 

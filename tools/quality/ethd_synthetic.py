@@ -25,14 +25,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from configs.data import DataConfig
+from configs.generation import GuidanceConfig
 from configs.options import Readers, count, read_options, run_script
-from datamodules.clip_windows import Clip
+from datamodules.clip_windows import Clip, ClipBatch
 from datamodules.datamodule import ShardDataModule
 from datamodules.order import seed_of
 from datamodules.splits.clip_names import EMOTIONS
 from tools.quality.ethd import FIELDS, QualityRun, contact_sheet
 
 HELD_OUT = ("val", "test")
+FRAMES = 41  # of a generated video
 RIDGE = 1e-3  # in units of the pixels' variance
 
 
@@ -131,40 +133,100 @@ def source(clips: list[Clip], speaker: str, emotion: str) -> Clip:
     return others[seed_of("source", speaker, emotion) % len(others)]
 
 
-def person_report(
-    run: QualityRun,
-    data: ShardDataModule,
-    person: Person,
-    others: list[Clip],
-    frames: int,
-    seed: int,
-    sheets: Path | None,
-) -> dict[str, object]:
-    """Returns the numbers of one speaker."""
-    speaker = person.clips[0].entry.speaker
+@dataclass(frozen=True)
+class MeasuredPerson:
+    """A held-out speaker with the readers that measure generated videos.
+
+    Attributes:
+        person: True videos of the speaker.
+        base: Index of the neutral clip that provides portrait and sound.
+        batch: That clip.
+        lip: Reader of the lip opening.
+        face: Reader of the emotion.
+        opening: (F,) true lip opening of the clip.
+        sources: Emotion -> (1, d_e) expression of another speaker.
+    """
+
+    person: Person
+    base: int
+    batch: ClipBatch
+    lip: Reader
+    face: Reader
+    opening: Tensor
+    sources: dict[str, Tensor]
+
+
+def measured_person(data: ShardDataModule, speaker: str, others: list[Clip], frames: int) -> MeasuredPerson:
+    """Reads the clips of a speaker among held-out clips, and fits the readers."""
+    person = read_person(data, [clip for clip in others if clip.entry.speaker == speaker])
     base = next(i for i, clip in enumerate(person.clips) if clip.entry.emotion == "neutral")
-    batch = data.whole(person.clips[base], FIELDS, frames)
-    lip, face, opening = lip_reader(person, base), emotion_reader(person, base), person.opening[base][:frames]
-    shown, lips, videos = {}, {}, [batch["video"][0]]
+    given = {
+        emotion: data.whole(source(others, speaker, emotion), ["expression", "portraits"])["reference_expression"]
+        for emotion in EMOTIONS
+    }
+    return MeasuredPerson(
+        person,
+        base,
+        data.whole(person.clips[base], FIELDS, frames),
+        lip_reader(person, base),
+        emotion_reader(person, base),
+        person.opening[base][:frames],
+        given,
+    )
+
+
+@dataclass(frozen=True)
+class ShownEmotions:
+    """What the videos of one speaker show, one for each of the eight emotions that were asked for.
+
+    Attributes:
+        shown: Emotion asked for -> emotion that the video shows.
+        lips: Emotion asked for -> correlation of the lip opening with that of the true video.
+        videos: Generated videos (F, S, S, 3) uint8, in the order of ``EMOTIONS``.
+    """
+
+    shown: dict[str, str]
+    lips: dict[str, float]
+    videos: list[Tensor]
+
+    def scores(self) -> dict[str, float]:
+        """Share of videos that show the emotion asked for, and correlations of the lips."""
+        return {
+            "emotion": mean(asked == seen for asked, seen in self.shown.items()),
+            "lips_neutral": self.lips["neutral"],
+            "lips_changed": mean(value for emotion, value in self.lips.items() if emotion != "neutral"),
+        }
+
+
+def shown_emotions(
+    run: QualityRun, measured: MeasuredPerson, seed: int, guidance: GuidanceConfig | None = None
+) -> ShownEmotions:
+    """Generates a video for each emotion, and reads what it shows."""
+    shown, lips, videos = {}, {}, []
     for emotion in EMOTIONS:
-        given = data.whole(source(others, speaker, emotion), ["expression", "portraits"])
-        made = run.frames(batch, seed, e_cond=given["reference_expression"])
+        made = run.frames(measured.batch, seed, e_cond=measured.sources[emotion], guidance=guidance)
         videos.append(made)
-        shown[emotion] = emotion_in(face, made.float() / 255)
-        lips[emotion] = correlation(lip(made.float() / 255)[:, 0], opening)
+        shown[emotion] = emotion_in(measured.face, made.float() / 255)
+        lips[emotion] = correlation(measured.lip(made.float() / 255)[:, 0], measured.opening)
+    return ShownEmotions(shown, lips, videos)
+
+
+def person_report(run: QualityRun, measured: MeasuredPerson, seed: int, sheets: Path | None) -> dict[str, object]:
+    """Returns the numbers of one speaker."""
+    made, person, base = shown_emotions(run, measured, seed), measured.person, measured.base
     if sheets is not None:
-        contact_sheet(videos, sheets / f"{speaker}.png")
+        contact_sheet([measured.batch["video"][0], *made.videos], sheets / f"{person.clips[0].entry.speaker}.png")
     true = [emotion_in(emotion_reader(person, i), video) for i, video in enumerate(person.videos)]
     return {
-        "shown": shown,
-        "lips": lips,
-        "emotion": mean(asked == seen for asked, seen in shown.items()),
+        "shown": made.shown,
+        "lips": made.lips,
+        **made.scores(),
         "emotion_of_true_clips": mean(
             clip.entry.emotion == seen for clip, seen in zip(person.clips, true, strict=True)
         ),
-        "lips_neutral": lips["neutral"],
-        "lips_changed": mean(value for emotion, value in lips.items() if emotion != "neutral"),
-        "lips_of_true_clip": correlation(lip(person.videos[base][:frames])[:, 0], opening),
+        "lips_of_true_clip": correlation(
+            measured.lip(person.videos[base][: len(measured.opening)])[:, 0], measured.opening
+        ),
     }
 
 
@@ -178,25 +240,27 @@ def mean(values: object) -> float:
     return float(np.mean([float(value) for value in values]))  # type: ignore[attr-defined]
 
 
-def report(run: str, shards: str, **options: str) -> dict[str, object]:
-    """Returns the numbers of all held-out speakers; for the options see the module docstring."""
+def open_run(run: str, shards: str, steps: int | None) -> tuple[ShardDataModule, QualityRun, list[Clip]]:
+    """Returns the data, the run and the clips of held-out speakers."""
     data = ShardDataModule(DataConfig(name="synthetic", root=shards, workers=0))
     data.setup()
-    opened = QualityRun.load(run, data, int(options["steps"]) if "steps" in options else None)
-    sheets = Path(options["sheets"]) if "sheets" in options else None
     others = [clip for split in HELD_OUT for clip in data.clips[split]]
-    speakers = sorted({clip.entry.speaker for clip in others})
+    return data, QualityRun.load(run, data, steps), others
+
+
+def speakers_of(clips: list[Clip]) -> list[str]:
+    """Names of the speakers, sorted."""
+    return sorted({clip.entry.speaker for clip in clips})
+
+
+def report(run: str, shards: str, **options: str) -> dict[str, object]:
+    """Returns the numbers of all held-out speakers; for the options see the module docstring."""
+    data, opened, others = open_run(run, shards, int(options["steps"]) if "steps" in options else None)
+    sheets = Path(options["sheets"]) if "sheets" in options else None
+    frames, seed = int(options.get("frames", FRAMES)), int(options.get("seed", 0))
     people = {
-        speaker: person_report(
-            opened,
-            data,
-            read_person(data, [clip for clip in others if clip.entry.speaker == speaker]),
-            others,
-            int(options.get("frames", 41)),
-            int(options.get("seed", 0)),
-            sheets,
-        )
-        for speaker in speakers
+        speaker: person_report(opened, measured_person(data, speaker, others, frames), seed, sheets)
+        for speaker in speakers_of(others)
     }
     names = ("emotion", "emotion_of_true_clips", "lips_neutral", "lips_changed", "lips_of_true_clip")
     return people | {name: mean(person[name] for person in people.values()) for name in names}

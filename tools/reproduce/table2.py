@@ -18,6 +18,8 @@ ABLATIONS = {"both": (VARIANTS, True), "trained": (VARIANTS, False), "inference"
 # Steps of each training, as in its experiment, and a limit in minutes for ETHD: 100 minutes in all on two cores.
 STEPS = {"vaid": 1800, "ethd": 1200, "sync": 200, "image": 200, "video": 150, "expression": 300}
 MINUTES = 13.0
+# The paper drops no condition, and ablated networks have none to drop.
+UNGUIDED = [f"model.{part}_{key}" for part in ("lip", "expression") for key in ("dropout=0", "guidance=1")]
 DRAWN_SECONDS = 2.4  # of a training clip; ethd/tiny needs many speakers rather than long clips
 
 
@@ -72,6 +74,7 @@ def table2(plan: TablePlan, wanted: Table2) -> list[Step]:
     for variant in variants:
         name = f"{variant}-{seed}"
         chosen = [*keys, f"vaid={vaid}", f"model.variant={variant}", f"trainer.max_minutes={MINUTES:g}"]
+        chosen += UNGUIDED
         last = vaid / "checkpoints" / "last.ckpt"
         run = plan.train(
             "ethd/tiny", name, [*chosen, *_limit(wanted, "ethd")], [last], wanted.steps or STEPS["ethd"]

@@ -101,3 +101,27 @@ def test_an_example_takes_one_click(page):
     page.locator("#portrait img").wait_for()
     page.locator("#speech").get_by_text("0:03").first.wait_for()
     assert "Cyrus_Cyrus.mp4: 75 frames" in make(page)
+
+
+@pytest.mark.slow
+def test_guidance_has_sliders_for_networks_that_were_trained_for_it(page, browser, guidable, files, tmp_path):
+    from generation.web.serve import opened
+
+    def more(page):
+        page.get_by_role("button", name="More").click()
+        page.locator("#lips-strength").wait_for()
+        return [page.locator(f"#guidance-{part}").is_visible() for part in ("lips", "expression")]
+
+    assert more(page) == [False, False]
+    config = AppConfig(ethd="run", port=free_port(), max_seconds=4, max_megabytes=1)
+    with opened(guidable, config, tmp_path / "served") as address:
+        other = browser.new_page()
+        other.set_default_timeout(PATIENCE)
+        other.goto(address)
+        other.get_by_role("button", name="Make the video").wait_for()
+        assert more(other) == [True, True]
+        other.locator("#guidance-expression input[type=number]").fill("2")
+        other.locator("#guidance-expression input[type=number]").blur()
+        upload(other, portrait=files / "face.png", landmarks=files / "face.csv", speech=files / "voice.wav")
+        assert "face_voice_guided-expression2.mp4: 13 frames" in make(other)
+        other.close()

@@ -14,9 +14,12 @@ from PIL import Image
 
 import generation.pipeline
 from configs.app import AppConfig
+from configs.generation import GuidanceConfig
 from generation.errors import GenerationError
 from generation.web import looking
+from generation.web.video_request import guidance_in
 from generation.web.video_service import VideoRequest, VideoService
+from lightning_modules.ethd.guidance import Guidance
 from tests.helpers.hostile_media import make_video
 from tests.helpers.inputs import tone
 from tests.helpers.sound import write_wav
@@ -45,6 +48,7 @@ def given(service, files, tmp_path):
     def wanted(**changes) -> VideoRequest:
         named = {"portrait": "face.png", "landmarks": "face.csv", "speech": "voice.wav"} | changes
         kept = ("source", "label", "level", "text", "strength", "seed", "steps", "paste_back")
+        kept += ("lips_strength", "guidance_lips", "guidance_expression")
         values = {key: value if key in kept or value is None else upload(value) for key, value in named.items()}
         return VideoRequest(**{"steps": 2} | values)
 
@@ -92,6 +96,24 @@ def test_the_video_is_the_same_as_without_a_page(service, given, pipeline, tmp_p
     assert made(service, given()).video.read_bytes() == alone.path.read_bytes()
 
 
+def test_scales_of_the_training_are_not_in_the_request():
+    request = VideoRequest("a", "b", guidance_lips=1.5, guidance_expression=1.0)
+    assert guidance_in(request, Guidance()) == GuidanceConfig(lips=1.5)
+    assert guidance_in(request, Guidance(1.5, 2.0)) == GuidanceConfig(expression=1.0)
+
+
+@pytest.mark.slow
+def test_guidance_of_a_request_is_in_its_record(service, given, guidable):
+    service.pipeline = guidable
+    result = made(service, given(guidance_lips=1, guidance_expression=2, lips_strength=0.5))
+    assert not result.failed, result.words
+    assert result.video.name == "face_voice_lips-x0.5_guided-expression2.mp4"
+    record = json.loads(result.record.read_text())
+    assert record["settings"]["guidance"] == {"expression": 2}
+    assert record["settings"]["lips"] == {"strength": 0.5}
+    assert record["sampling"]["guidance"]["expression"] == 2
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -117,6 +139,7 @@ def test_the_video_is_the_same_as_without_a_page(service, given, pipeline, tmp_p
             "voice.wav: has no video track, only sound",
         ),
         ({"steps": 1000}, "steps=1000"),
+        ({"guidance_lips": 2}, "guidance.lips=2: this network was trained with model.lip_dropout=0"),
     ],
 )
 def test_an_impossible_request_gets_a_message(service, given, tmp_path, changes, words):

@@ -57,12 +57,7 @@ def test_hand_written_levels_are_held_out_and_cover_every_cell():
 
 
 def test_filler_is_left_out():
-    assert without_filler(["my", "cousin", "said", "that", "she", "is", "a", "bit", "angry"]) == [
-        "my",
-        "cousin",
-        "bit",
-        "angry",
-    ]
+    assert without_filler(["cousin", "said", "that", "she", "is", "a", "bit", "angry"]) == ["cousin", "bit", "angry"]
     assert without_filler(["please", "speak", "with", "a", "lot", "of", "joy", "in", "the", "video"]) == ["lot", "joy"]
     assert without_filler(["just", "talk", "to", "the", "camera"]) == ["just", "talk"]  # an entry of the lexicon
     assert without_filler(["speak", "to", "the", "camera"]) == []
