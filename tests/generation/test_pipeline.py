@@ -139,6 +139,7 @@ def test_blinks_need_eyelids(pipeline, case, monkeypatch):
         pipeline.prepare(replace(case, motion=MotionConfig(blinks=5)))
 
 
+@pytest.mark.slow
 def test_guidance_and_the_strength_of_the_lips_are_in_the_video_and_its_record(guidable, case):
     plain = guidable.generate(case).path.read_bytes()
     changes = {"guidance": GuidanceConfig(lips=2.0, high=0.9)}, {"lips": LipsConfig(strength=1.5)}
