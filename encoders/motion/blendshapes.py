@@ -24,7 +24,7 @@ EXPRESSION_SHAPES = (
     *(name for name in BLENDSHAPES if name.startswith(("brow", "cheek", "eye", "nose"))),
     *EMOTIVE_MOUTH,
 )
-CLOSED_EYES = 0.65  # score of eyeBlink
+CLOSED_EYES = 0.5  # score of eyeBlink where the lids meet in a blink: 0.48 in a clip of MEAD
 
 
 class BlendshapeMotion:
