@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from configs.options import count, read_options, run_script
+from configs.options import Readers, count, read_options, run_script
 from runtime.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -31,7 +31,7 @@ SPINS = "300000"  # GOMP_SPINCOUNT of libgomp if nothing is set
 
 def main(arguments: list[str]) -> None:
     """Runs the command in both situations and prints times and ratios."""
-    known = {"command": shlex.split, "busy": count, "repeat": count, "spinning": _truth}
+    known: Readers = {"command": shlex.split, "busy": count, "repeat": count, "spinning": _truth}
     options = read_options(__doc__, arguments, known, required=("command",))
     busy, repeat = options.get("busy", 2), options.get("repeat", 2)
     ways: dict[str, dict[str, str]] = {"sleeping": {}}

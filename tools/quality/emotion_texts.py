@@ -19,7 +19,7 @@ import torch
 from lightning.pytorch import Trainer
 
 from configs.emotion import EmotionModelConfig
-from configs.options import count, read_options, run_script
+from configs.options import Readers, count, read_options, run_script
 from configs.preparation import EncoderConfig
 from encoders.factory import build_text_encoder
 from encoders.text.checks import TextError
@@ -33,7 +33,7 @@ VALUES = ("frames_emotion", "frames_level", "paraphrases_emotion", "paraphrases_
 
 def main(arguments: list[str]) -> None:
     """Trains a mapping for each seed and prints accuracies, their means and ranges, and confused levels."""
-    known = {"seeds": count, "steps": count, "encoder": str}
+    known: Readers = {"seeds": count, "steps": count, "encoder": str}
     options = read_options(__doc__, arguments, known, ("run",))
     table = EmotionTable.load(Path(options["run"]) / TABLE_FILE)
     encoder = build_text_encoder(options.get("encoder", "ngram"))
