@@ -105,9 +105,10 @@ def request_of(values: Mapping[str, Any]) -> VideoRequest:
     """
     names = ("seed", "strength", "lips_strength", "guidance_lips", "guidance_expression", "blinks")
     numbers = {name: _number(name, values.get(name)) for name in names}
-    given = {name: number for name, number in numbers.items() if number is not None}
+    given: dict[str, Any] = {name: number for name, number in numbers.items() if number is not None}
+    uploads: dict[str, Any] = {name: _path(name, values.get(name)) for name in UPLOADS}
     request = VideoRequest(
-        **{name: _path(name, values.get(name)) for name in UPLOADS},
+        **uploads,
         source=_text("source", values.get("source")) or "",
         label=_text("label", values.get("label")),
         text=_text("text", values.get("text")),

@@ -1,9 +1,9 @@
-"""Compares the processor time of a command alone with that beside busy processes.
+"""Compares the processor time of a command alone with that next to busy processes.
 
     python -m tools.profiling.shared_machine command="generate.py portrait=A speech=B output=OUTPUT/a.mp4 ethd=RUN"
     python -m tools.profiling.shared_machine command=... busy=2 repeat=3 spinning=true
 
-OUTPUT is replaced by an empty folder for each run. The command runs alone and beside ``busy`` processes, in turn, and
+OUTPUT is replaced by an empty folder for each run. The command runs alone and next to ``busy`` processes, in turn, and
 the smallest times of ``repeat`` runs are compared. With ``spinning=true`` it also runs with threads that loop while
 they wait, which is libgomp's default. Processor time is user and system time of the command and of the processes that
 it waited for. Wanted: at most 1.3 times the processor time. Run it on a machine without other work.
@@ -39,15 +39,15 @@ def main(arguments: list[str]) -> None:
         ways["spinning"] = {"GOMP_SPINCOUNT": SPINS}
     print(f"{len(os.sched_getaffinity(0))} cores, {busy} busy processes, smallest of {repeat} runs", flush=True)
     for name, environment in ways.items():
-        alone, beside = [], []
+        alone, shared = [], []
         for _ in range(repeat):
             alone.append(run(options["command"], environment))
             with busy_processes(busy):
-                beside.append(run(options["command"], environment))
-        (wall, processor), (wall_beside, processor_beside) = _smallest(alone), _smallest(beside)
+                shared.append(run(options["command"], environment))
+        (wall, processor), (wall_shared, processor_shared) = _smallest(alone), _smallest(shared)
         print(f"{name}  alone   wall {wall:.1f} s, processor {processor:.1f} s")
-        print(f"{name}  beside  wall {wall_beside:.1f} s, processor {processor_beside:.1f} s")
-        print(f"{name}  ratio   processor {processor_beside / processor:.2f}", flush=True)
+        print(f"{name}  shared  wall {wall_shared:.1f} s, processor {processor_shared:.1f} s")
+        print(f"{name}  ratio   processor {processor_shared / processor:.2f}", flush=True)
 
 
 def run(command: list[str], environment: dict[str, str]) -> tuple[float, float]:

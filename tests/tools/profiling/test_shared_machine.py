@@ -1,4 +1,4 @@
-"""Processor time of a command beside busy processes."""
+"""Processor time of a command next to busy processes."""
 
 from __future__ import annotations
 
