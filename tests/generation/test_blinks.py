@@ -51,7 +51,7 @@ def test_shape_of_a_blink():
     assert (shut[6:12].diff() < 0).all()
 
 
-@pytest.mark.parametrize("closed", [0.0, 0.5])  # eyes open above 0 as in landmarks, or below as in blendshapes
+@pytest.mark.parametrize("closed", [0.0, 0.65])  # eyes open above 0 as in landmarks, or below as in blendshapes
 def test_predicted_blinks_are_replaced_and_all_else_is_kept(closed):
     side = 1 if closed == 0 else -1
     rest = closed + side * (0.3 + 0.05 * torch.sin(torch.arange(500) / 60))  # eyes that open and narrow slowly
