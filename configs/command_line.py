@@ -35,6 +35,7 @@ from configs.rules import check
 from configs.sweeps import Sweep, TaskResult, refuse_lone_sweeper
 from runtime.errors import UserError
 from runtime.registry import Registry
+from runtime.threads import share_cores
 
 Config = TypeVar("Config")
 
@@ -83,6 +84,7 @@ def run(config_name: str, config: type[Config], task: Task) -> None:
     Exits with the status that ``task`` returns, with 2 and a message of one line if the configuration is wrong, or with
     130 after Ctrl-C. In a sweep, the value that ``task`` returns goes to Hydra's sweeper.
     """
+    share_cores()  # before torch is imported
     run_script(lambda: _run(config_name, config, task))
 
 

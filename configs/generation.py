@@ -29,6 +29,18 @@ class DrivingEmotionConfig(EmotionConfig):
 
 
 @dataclass
+class MotionConfig:
+    """Movements that a user may ask for.
+
+    Attributes:
+        blinks: Blinks per minute, 0 for none; null leaves those that are predicted. The motion encoder must have
+            eyelids, as blendshapes and landmarks do.
+    """
+
+    blinks: float | None = between(None, 0, 60)
+
+
+@dataclass
 class GuidanceConfig:
     """Classifier-free guidance for lips and for expression apart; see ``lightning_modules/ethd/guidance.py``.
 
@@ -75,6 +87,7 @@ class GenerateConfig:
         lips: Strength of the lip movements.
         drive: Driving signals: ``both``; ``lips`` keeps the portrait's own expression; ``expression`` leaves the lips
             without a signal.
+        motion: Movements that a user may ask for.
         steps: Number of DDIM steps; null for the number in the training configuration (25 in the paper).
         seed: Seed of all sampling noise.
         window: Frames of a sampling window; null for the training window.
@@ -108,6 +121,7 @@ class GenerateConfig:
     guidance: GuidanceConfig = field(default_factory=GuidanceConfig)
     lips: LipsConfig = field(default_factory=LipsConfig)
     drive: str = choice("both", DrivingMode)
+    motion: MotionConfig = field(default_factory=MotionConfig)
     steps: int | None = positive(None)
     seed: int = between(0, 0, 2**63 - 1)
     window: int | None = positive(None)

@@ -145,6 +145,9 @@ class AudioEncoder(Protocol):
 class MotionEncoder(Protocol):
     """Encodes face crops to a lip latent and an expression latent.
 
+    An encoder whose expression latent has eyelids says so with an attribute ``eyelids``: dimension of the expression
+    latent -> its value with closed eyes. ``generate.py motion.blinks=`` needs it.
+
     Attributes:
         identity: Identity stored with the latents.
         lip_width: Width d_l of the lip latent.

@@ -16,7 +16,7 @@ from typing import Any
 from configs.emotion import EmotionConfig
 from configs.errors import ConfigError
 from configs.fields import constraints
-from configs.generation import GenerateConfig, GuidanceConfig, LipsConfig
+from configs.generation import GenerateConfig, GuidanceConfig, LipsConfig, MotionConfig
 from configs.rules import check_interval, check_overlap, parse_part
 from lightning_modules.emotion.emotion_table import EmotionError
 from lightning_modules.emotion.sources import check_emotion
@@ -47,6 +47,7 @@ class VideoCase:
         decode_frames: Most frames that the codec decodes together; None for its own number.
         guidance: Guidance of lips and expression; None in it for that of the training.
         lips: Strength of the lip movements.
+        motion: Movements that a user asked for.
     """
 
     portrait: Path
@@ -64,6 +65,7 @@ class VideoCase:
     decode_frames: int | None = None
     guidance: GuidanceConfig = field(default_factory=GuidanceConfig)
     lips: LipsConfig = field(default_factory=LipsConfig)
+    motion: MotionConfig = field(default_factory=MotionConfig)
 
     def inputs(self) -> dict[str, Path]:
         """Returns the input files by their keys."""
@@ -93,7 +95,7 @@ def _chosen(part: Any) -> dict[str, Any]:
 
 
 CHOSEN = ("extend", "drive")
-PARTS = {"guidance": GuidanceConfig, "lips": LipsConfig}
+PARTS = {"guidance": GuidanceConfig, "lips": LipsConfig, "motion": MotionConfig}
 CONSTRAINTS = constraints(GenerateConfig)
 
 
@@ -186,6 +188,8 @@ def name_of(case: VideoCase) -> str:
         parts.append("-".join(["guided", *(f"{name}{value}" for name, value in guided.items())]))
     if case.portrait_time:
         parts.append(f"at{case.portrait_time:g}")
+    if case.motion.blinks is not None:
+        parts.append(f"blinks{case.motion.blinks:g}")
     if case.seed:
         parts.append(f"seed{case.seed}")
     name = "_".join(parts)
@@ -262,6 +266,7 @@ ROW_KEYS: dict[str, Any] = {
     "emotion.video": os.path.expanduser,
     "emotion.strength": float,
     "emotion.extend": str,
+    "motion.blinks": float,
 }
 
 

@@ -5,13 +5,15 @@ Shapes: F frames, d_e expression width, A audio layers, D_a audio width.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from configs.generation import DrivingMode
 from configs.models import Variant
+from generation.blinks import with_blinks
 from generation.errors import GenerationError
 from generation.portrait import PreparedPortrait
 from lightning_modules.emotion.sources import ResolvedEmotion
@@ -32,6 +34,8 @@ def driving_signals(
     seed: int = 0,
     lip_strength: float = 1.0,
     trained_with: VAID | None = None,
+    blinks: float | None = None,
+    eyelids: Mapping[int, float] | None = None,
 ) -> tuple[DrivingSignals, tuple[str, ...]]:
     """Computes the driving signals of one video.
 
@@ -46,6 +50,8 @@ def driving_signals(
         seed: Seed of V-AID's noise.
         lip_strength: Factor on the lip latents.
         trained_with: V-AID that ETHD was trained with, if it differs from ``vaid``.
+        blinks: Blinks per minute; None for those that are predicted.
+        eyelids: Eyelid dimension of the expression latent -> value with closed eyes; needed for ``blinks``.
 
     Returns:
         The driving signals on the host, and notes for the user.
@@ -71,6 +77,17 @@ def driving_signals(
         lip_strength=lip_strength,
         trained_with=trained_with,
     )
+    if blinks is not None:
+        if signals.e_dri is None:
+            notes = (
+                *notes,
+                f"motion.blinks: has no effect; this network (variant {variant}) has no e_dri",
+            )
+        else:
+            units = (vaid if trained_with is None else trained_with).expression_scale
+            mean, std = units.mean.tolist(), units.std.tolist()
+            closed = {place: (value - mean[place]) / std[place] for place, value in (eyelids or {}).items()}
+            signals = replace(signals, e_dri=with_blinks(signals.e_dri, closed, blinks, seed))
     return signals, (*notes, *ignored_inputs(variant, emotion, mode, lip_strength))
 
 

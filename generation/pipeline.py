@@ -30,6 +30,7 @@ from configs.preparation import FaceConfig
 from encoders.factory import build_as
 from encoders.protocols import FPS
 from generation.batch import VideoCase
+from generation.blinks import eyelids_of
 from generation.driving import driving_signals
 from generation.errors import GenerationError
 from generation.inputs import look_at_inputs
@@ -203,6 +204,7 @@ class EmotiveTalkPipeline:
     def prepare(self, case: VideoCase) -> Prepared:
         """Reads the files of a case and computes its driving signals. Raises the errors of ``generate``."""
         found = look_at_inputs(case)
+        eyelids = None if case.motion.blinks is None else eyelids_of(self.encoders.motion, case.motion.blinks)
         mode = cast(DrivingMode, case.drive)
         sampling, notes = self.sampler.settings(
             case.seed, case.steps, case.window, case.overlap, case.guidance, mode, case.decode_frames
@@ -234,6 +236,8 @@ class EmotiveTalkPipeline:
             seed=case.seed,
             lip_strength=case.lips.strength,
             trained_with=self.exported.vaid,
+            blinks=case.motion.blinks,
+            eyelids=eyelids,
         )
         heavy = self._require_memory(sampling, speech.frames)
         short = hardly_trained(min(sampling.window, speech.frames), self.exported.trained_windows)

@@ -6,6 +6,7 @@ docs/platforms.md lists what runs on which system. Availability is checked at ea
 from __future__ import annotations
 
 import getpass
+import math
 import os
 import shutil
 import signal
@@ -24,13 +25,47 @@ from filelock import FileLock, Timeout
 HANDLED_SIGNALS = frozenset(signal.Signals.__members__) - {"SIGKILL", "SIGSTOP"} | {"SIGUSR1", "SIGUSR2"}
 WINDOWS = sys.platform == "win32"
 SHARED_MEMORY = Path("/dev/shm")
+CONTROL_GROUPS, OWN_CONTROL_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")  # of Linux
 
 
 def usable_cores() -> int:
-    """Number of cores that this process may use: all, on systems that do not restrict processes."""
+    """Number of cores that this process may keep busy: those it may run on, at most its container's share."""
+    share = _container_share()
+    return allowed_cores() if share is None else max(1, min(allowed_cores(), math.ceil(share)))
+
+
+def allowed_cores() -> int:
+    """Number of cores that this process may run on: all, on systems that do not restrict processes."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def _container_share() -> float | None:
+    """Cores whose time the control group of this process may use, as of ``docker --cpus``; None without a limit."""
+    shares = []
+    for name, folder in _control_groups():
+        for place in (folder, *folder.parents):  # a limit of a parent holds as well
+            with suppress(OSError, ValueError, ZeroDivisionError):
+                if name == "":
+                    quota, period = map(float, (place / "cpu.max").read_text().split())  # "max" is no number
+                else:
+                    quota = float((place / "cpu.cfs_quota_us").read_text())
+                    period = float((place / "cpu.cfs_period_us").read_text())
+                if quota > 0:
+                    shares.append(quota / period)
+            if place == CONTROL_GROUPS:
+                break
+    return min(shares, default=None)
+
+
+def _control_groups() -> Iterator[tuple[str, Path]]:
+    """Controller, empty in version 2, and folder of each control group of this process that can limit its cores."""
+    with suppress(OSError):
+        for line in OWN_CONTROL_GROUPS.read_text().splitlines():
+            _, names, path = line.split(":", 2)
+            if names == "" or "cpu" in names.split(","):
+                yield names, CONTROL_GROUPS.joinpath(names, path.lstrip("/"))
 
 
 def shared_memory_free() -> int | None:

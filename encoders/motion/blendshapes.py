@@ -8,6 +8,7 @@ Shapes: F frames, H x W pixels.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ EXPRESSION_SHAPES = (
     *(name for name in BLENDSHAPES if name.startswith(("brow", "cheek", "eye", "nose"))),
     *EMOTIVE_MOUTH,
 )
+CLOSED_EYES = 0.65  # score of eyeBlink in a blink: 0.59 to 0.70 in 7 of 9 blinks of a clip of HDTF
 
 
 class BlendshapeMotion:
@@ -31,9 +33,11 @@ class BlendshapeMotion:
     Attributes:
         lip_names: Names of the 23 shapes of the lip latent, in MediaPipe's order.
         expression_names: Names of the 28 shapes of the expression latent, smile and frown last.
+        eyelids: Dimension of the expression latent -> its value with closed eyes.
     """
 
     lip_names, expression_names = LIP_SHAPES, EXPRESSION_SHAPES
+    eyelids: ClassVar = {EXPRESSION_SHAPES.index(f"eyeBlink{side}"): CLOSED_EYES for side in ("Left", "Right")}
 
     @staticmethod
     def announced() -> dict[str, int]:

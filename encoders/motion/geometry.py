@@ -12,6 +12,8 @@ Shapes: F frames, P landmarks. Indices are those of the 68-point scheme.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -35,6 +37,7 @@ EXPRESSION_FEATURES = (
 
 VERSION = 2  # version of the features below, part of the identity in shards
 HALF_PARTED = 0.1  # opening at which ``parted`` is 0.5, in distances between the eyes
+CLOSED_EYES = 0.0  # opening
 LEAST_WIDTH = 0.1  # keeps ``aspect`` finite for damaged landmarks; a pursed mouth is three times as wide
 
 
@@ -122,9 +125,11 @@ class LandmarkMotion:
     Attributes:
         lip_names: Names of the dimensions of the lip latent.
         expression_names: Names of the dimensions of the expression latent.
+        eyelids: Dimension of the expression latent -> its value with closed eyes.
     """
 
     lip_names, expression_names = LIP_FEATURES, EXPRESSION_FEATURES
+    eyelids: ClassVar = {EXPRESSION_FEATURES.index(f"eye_opening_{side}"): CLOSED_EYES for side in ("right", "left")}
 
     @staticmethod
     def announced() -> dict[str, int]:

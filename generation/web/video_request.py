@@ -25,6 +25,7 @@ LIMITED = {
     "seed": "seed",
     "level": "emotion.level",
     "strength": "emotion.strength",
+    "blinks": "motion.blinks",
     "lips_strength": "lips.strength",
     "guidance_lips": "guidance.lips",
     "guidance_expression": "guidance.expression",
@@ -50,6 +51,7 @@ class VideoRequest:
         steps: DDIM steps.
         seed: Seed of all noise.
         paste_back: Whether the generated face is pasted back into the whole portrait.
+        blinks: Blinks per minute; None for those that are predicted.
         lips_strength: Strength of the lip movements, 0 to 2.
         guidance_lips: Scale of the lip condition; None for that of the training.
         guidance_expression: Scale of the expression condition; None for that of the training.
@@ -69,6 +71,7 @@ class VideoRequest:
     steps: int | None = None
     seed: int = 0
     paste_back: bool = False
+    blinks: float | None = None
     lips_strength: float = 1.0
     guidance_lips: float | None = None
     guidance_expression: float | None = None
@@ -100,11 +103,12 @@ def request_of(values: Mapping[str, Any]) -> VideoRequest:
     Raises:
         GenerationError: Names the field, its value and what is expected.
     """
-    names = ("seed", "strength", "lips_strength", "guidance_lips", "guidance_expression")
+    names = ("seed", "strength", "lips_strength", "guidance_lips", "guidance_expression", "blinks")
     numbers = {name: _number(name, values.get(name)) for name in names}
-    given = {name: number for name, number in numbers.items() if number is not None}
+    given: dict[str, Any] = {name: number for name, number in numbers.items() if number is not None}
+    uploads: dict[str, Any] = {name: _path(name, values.get(name)) for name in UPLOADS}
     request = VideoRequest(
-        **{name: _path(name, values.get(name)) for name in UPLOADS},
+        **uploads,
         source=_text("source", values.get("source")) or "",
         label=_text("label", values.get("label")),
         text=_text("text", values.get("text")),

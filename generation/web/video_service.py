@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.app import AppConfig
-from configs.generation import LipsConfig
+from configs.generation import LipsConfig, MotionConfig
 from generation.batch import VideoCase, name_of
 from generation.errors import GenerationError
 from generation.generate_videos import CASE_ERRORS
@@ -158,6 +158,7 @@ class VideoService:
             paste_back=request.paste_back,
             guidance=guidance_in(request, trained_guidance(self.pipeline.exported.info.config)),
             lips=LipsConfig(strength=request.lips_strength),
+            motion=MotionConfig(blinks=request.blinks),
         )
         with stoppable(check):
             require_usable(case, self.config)

@@ -26,8 +26,16 @@ from encoders.protocols import TextEncoder
 from encoders.text.checks import TextError
 from encoders.text.ngram import words_of
 from lightning_modules.emotion.emotion_table import TABLE_FILE, EmotionTable, learn_table
-from lightning_modules.emotion.phrases import Phrase, held_out_phrases, paraphrases, training_phrases
-from lightning_modules.emotion.text_mapping import TEXT_FILE, TextEmotion, TextMapping, mapping_loss
+from lightning_modules.emotion.phrases import (
+    Phrase,
+    filler_words,
+    held_out_phrases,
+    levelled_paraphrases,
+    paraphrases,
+    reduced_phrases,
+    training_phrases,
+)
+from lightning_modules.emotion.text_mapping import TEXT_FILE, TextEmotion, TextMapping, cell_loss, mapping_loss
 from lightning_modules.validation import ValidationMeans
 
 log = logging.getLogger(__name__)
@@ -45,6 +53,7 @@ class EmotionReport:
         frames_emotion: Accuracy of the emotion on known words in held-out sentence frames, 0 to 1.
         frames_level: Accuracy of emotion and level together on the same texts, 0 to 1.
         paraphrases_emotion: Accuracy of the emotion on the hand-written paraphrases, 0 to 1.
+        paraphrases_level: Accuracy of emotion and level together on hand-written texts that ask for a level, 0 to 1.
     """
 
     clips: dict[str, int]
@@ -52,6 +61,7 @@ class EmotionReport:
     frames_emotion: float
     frames_level: float
     paraphrases_emotion: float
+    paraphrases_level: float
 
 
 class EmotionModule(LightningModule):
@@ -85,14 +95,15 @@ class EmotionModule(LightningModule):
         self.steps_per_epoch = steps_per_epoch
         self.seed = seed
         self._validated = ValidationMeans()
-        self.phrases = training_phrases(table.cells, seed)
+        self.phrases = self._written(training_phrases(table.cells, seed))
         features = encoder([phrase.text for phrase in self.phrases])
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.mapping = TextMapping(encoder.width, table.latents.shape[-1], config.hidden, config.dropout)
         self.mapping.fit_scales(features, table.mean, table.std)
-        targets = table.standardise(table.latents)[_cells(table, self.phrases)]
-        self._training = TensorDataset(features, targets)
+        self._training = TensorDataset(features, _cells(table, self.phrases))
+        self._cells: Tensor
+        self.register_buffer("_cells", table.standardise(table.latents), persistent=False)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Phrases in random order; every phrase is used once before any is repeated."""
@@ -105,21 +116,22 @@ class EmotionModule(LightningModule):
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Phrases in held-out sentence frames."""
-        phrases = held_out_phrases(self.table.cells, self.seed)
+        phrases = self._written(held_out_phrases(self.table.cells, self.seed))
         features = self.encoder([phrase.text for phrase in phrases])
         return DataLoader(TensorDataset(features, _cells(self.table, phrases)), self.config.batch_size)
 
     def training_step(self, batch: Sequence[Tensor], batch_idx: int) -> Tensor:
-        """Loss of text features (B, D_t) and standardised targets (B, d_e)."""
-        features, target = batch
-        loss = mapping_loss(self.mapping(features), target)
+        """Loss of text features (B, D_t) and indices (B,) of their cells in the table."""
+        features, cell = batch
+        predicted = self.mapping(features)
+        loss = mapping_loss(predicted, self._cells[cell]) + cell_loss(predicted, self._cells, cell)
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
     def validation_step(self, batch: Sequence[Tensor], batch_idx: int) -> None:
         """Computes the accuracy on features (B, D_t) and indices (B,) of their cells in the table.
 
-        Encodes every word of the texts. ``TextEmotion`` scores higher: it skips words unknown to an n-gram encoder.
+        Encodes all words but filler. ``TextEmotion`` scores higher: it skips words unknown to an n-gram encoder.
         """
         features, cell = batch
         found = self.table.nearest(self.mapping.latent(features).float().cpu())
@@ -142,11 +154,17 @@ class EmotionModule(LightningModule):
             report = self.write(Path(self.trainer.default_root_dir))
             log.info("emotion by text: %s", asdict(report))
 
+    def _written(self, phrases: list[Phrase]) -> list[Phrase]:
+        """The phrases as the encoder is trained on them: without filler if it is not pretrained."""
+        return phrases if self.encoder.pretrained else reduced_phrases(phrases)
+
     def emotion(self) -> TextEmotion:
         """A frozen copy of the mapping, with its encoder, for inference."""
         trained = TextMapping(self.encoder.width, self.table.latents.shape[-1], self.config.hidden)
         trained.load_state_dict(self.mapping.state_dict())
         vocabulary = {word for phrase in self.phrases for word in words_of(phrase.text)}
+        if not self.encoder.pretrained:
+            vocabulary -= filler_words()  # of entries that have no other words
         return TextEmotion(trained, self.encoder, sorted(vocabulary), self.table.motion)
 
     def write(self, folder: Path) -> EmotionReport:
@@ -156,6 +174,7 @@ class EmotionModule(LightningModule):
         emotion.save(folder / TEXT_FILE)
         frames, levels = accuracy(emotion, self.table, held_out_phrases(self.table.cells, self.seed))
         written, _ = accuracy(emotion, self.table, paraphrases(self.table.cells))
+        _, written_levels = accuracy(emotion, self.table, levelled_paraphrases(self.table.cells))
         clips = zip(self.table.cells, self.table.clips, strict=True)
         report = EmotionReport(
             clips={f"{name} {level}": count for (name, level), count in clips},
@@ -163,6 +182,7 @@ class EmotionModule(LightningModule):
             frames_emotion=frames,
             frames_level=levels,
             paraphrases_emotion=written,
+            paraphrases_level=written_levels,
         )
         (folder / REPORT_FILE).write_text(json.dumps(asdict(report), indent=1) + "\n", encoding="utf-8")
         return report

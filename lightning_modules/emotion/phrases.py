@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -36,8 +36,17 @@ LEVEL_FRAMES: tuple[str, ...] = ENGLISH["level_frames"]
 NEGATIONS: Table = ENGLISH["negations"]
 BEFORE: tuple[str, ...] = ENGLISH["before"]
 AFTER: tuple[str, ...] = ENGLISH["after"]
-COMMON = tuple(words_of(ENGLISH["common"]))
+# Words that change the level: "a lot of" is known by "lot".
+MODIFYING = frozenset(
+    word
+    for texts in (*MODIFIERS.values(), *AMOUNTS.values())
+    for text in texts
+    for word in words_of(text)
+    if text == word or word not in ("a", "of")
+)
+COMMON = tuple(word for word in words_of(ENGLISH["common"]) if word not in MODIFYING)
 PARAPHRASES: Table = ENGLISH["paraphrases"]
+LEVELLED: dict[str, tuple[tuple[str, ...], ...]] = ENGLISH["levelled"]  # emotion -> texts of levels 1, 2 and 3
 
 
 def training_phrases(cells: Collection[Cell], seed: int = 0) -> list[Phrase]:
@@ -67,6 +76,7 @@ def training_phrases(cells: Collection[Cell], seed: int = 0) -> list[Phrase]:
             for frame in LEVEL_FRAMES
         ]
     held_out = {_plainly(text) for texts in PARAPHRASES.values() for text in texts}
+    held_out |= {_plainly(text) for levels in LEVELLED.values() for texts in levels for text in texts}
     return [phrase for phrase in _wanted(made, cells) if _plainly(phrase.text) not in held_out]
 
 
@@ -83,6 +93,26 @@ def paraphrases(cells: Collection[Cell]) -> list[Phrase]:
         Phrase(text, emotion, 1 if emotion == "neutral" else 2)
         for emotion, texts in PARAPHRASES.items()
         if emotion in emotions
+        for text in texts
+    ]
+
+
+def reduced_phrases(phrases: Sequence[Phrase]) -> list[Phrase]:
+    """The phrases without filler, each text once."""
+    made: dict[str, Phrase] = {}
+    for phrase in phrases:
+        if text := " ".join(without_filler(words_of(phrase.text))):
+            made.setdefault(text, phrase._replace(text=text))
+    return list(made.values())
+
+
+def levelled_paraphrases(cells: Collection[Cell]) -> list[Phrase]:
+    """Hand-written texts that ask for a level."""
+    return [
+        Phrase(text, emotion, level)
+        for emotion, levels in LEVELLED.items()
+        for level, texts in enumerate(levels, start=1)
+        if (emotion, level) in cells
         for text in texts
     ]
 
@@ -140,6 +170,26 @@ def emotion_words() -> frozenset[str]:
     around += [frame for table in (FRAMES, HELD_OUT_FRAMES) for frames in table.values() for frame in frames]
     entries = [entry for emotion, words in LEXICON.items() for entry in (emotion, *all_words(words))]
     return frozenset(words_of(" ".join(entries))) - frozenset(words_of(" ".join(around)))
+
+
+@cache
+def filler_words() -> frozenset[str]:
+    """Words of the training frames and ordinary words, which say nothing of an emotion or its level."""
+    around = [*COMMON, *BEFORE, *AFTER, *(frame for frames in FRAMES.values() for frame in frames)]
+    entries = [words_of(entry) for emotion, words in LEXICON.items() for entry in (emotion, *all_words(words))]
+    meant = [entry[0] for entry in entries if len(entry) == 1]
+    return frozenset(words_of(" ".join(around))) - frozenset(meant) - MODIFYING
+
+
+def without_filler(words: Sequence[str]) -> list[str]:
+    """The words that are no filler; if there are none, those of the first multi-word entry of the lexicon in the text.
+
+    An encoder that is not pretrained learns levels from the other words only if those around them do not vary.
+    """
+    if kept := [word for word in words if word not in filler_words()]:
+        return kept
+    padded = f" {' '.join(words)} "
+    return next((entry.split() for entry in known_entries() if entry in padded), [])
 
 
 @cache

@@ -1,7 +1,7 @@
 """Text to e_cond (EmotiveTalk §3.5): a frozen text encoder and a small MLP, trained to map phrases to table latents.
 
     e_cond = mean + std * MLP((encoder(text) - centre) / scale)
-    loss = 1 - cos + MSE, both in standardised units
+    loss = 1 - cos + MSE + cross-entropy of the nearest cell of the label table, in standardised units
 
 Shapes: B texts, D_t text width, d_e expression width.
 """
@@ -23,7 +23,13 @@ from encoders.text.checks import TextError
 from encoders.text.ngram import words_of
 from encoders.weight_files import WrongWeights
 from lightning_modules.emotion.emotion_table import WRITTEN_BY, require_same_motion
-from lightning_modules.emotion.phrases import emotion_words, is_form_of, known_entries
+from lightning_modules.emotion.phrases import (
+    emotion_words,
+    filler_words,
+    is_form_of,
+    known_entries,
+    without_filler,
+)
 from lightning_modules.tensor_files import read_file, write_file
 from runtime.checked_fields import check_count
 
@@ -78,6 +84,24 @@ def mapping_loss(predicted: Tensor, target: Tensor) -> Tensor:
     return (1 - F.cosine_similarity(predicted, target, dim=-1, eps=1e-4)).mean() + F.mse_loss(predicted, target)
 
 
+def cell_loss(predicted: Tensor, cells: Tensor, index: Tensor) -> Tensor:
+    """Cross-entropy of the right cell, of which the logits are negative squared distances.
+
+    Levels of one emotion lie in one direction, and squared errors pull uncertain latents towards the mean face, hence
+    to lower levels. This loss does not.
+
+    Args:
+        predicted: (B, d_e) standardised latents.
+        cells: (K, d_e) standardised latents of the table.
+        index: (B,) index of the right cell.
+    """
+    distance = torch.cdist(predicted, cells).square()
+    apart = torch.cdist(cells, cells).square()
+    near = apart.masked_fill(torch.eye(len(cells), dtype=torch.bool, device=cells.device), torch.inf).amin(1)
+    unit = near[near.isfinite() & (near > 0)]  # squared distance of neighbouring cells
+    return F.cross_entropy(distance / (-unit.median() / 2) if len(unit) else -distance, index)
+
+
 class TextEmotion:
     """A trained text mapping with its text encoder: turns a text into e_cond.
 
@@ -100,7 +124,7 @@ class TextEmotion:
         """Maps a text to an expression latent.
 
         With an encoder that is not pretrained, words outside of the training vocabulary are ignored: their features
-        would be noise.
+        would be noise. Filler is ignored too, without a note.
 
         Returns:
             The (d_e,) latent, not standardised, and notes that list the ignored words.
@@ -114,11 +138,17 @@ class TextEmotion:
         if not self.encoder.pretrained:
             words = words_of(text)
             self._require_emotion_word(text, words)
-            known = [word for word in words if word in self.vocabulary or is_form_of(word, self._emotion_words)]
-            if ignored := [word for word in dict.fromkeys(words) if word not in known]:
+            known = [word for word in words if self._is_known(word)]
+            if len(known) < len(words):
+                features = self.encoder([" ".join(known or without_filler(words) or words)])
+            if ignored := [word for word in dict.fromkeys(words) if word not in filler_words() and word not in known]:
                 notes = (f"emotion.text: ignored {', '.join(ignored)}, not in the training vocabulary",)
-                features = self.encoder([" ".join(known)])
         return self.mapping.latent(features)[0].clone(), notes
+
+    def _is_known(self, word: str) -> bool:
+        if word in self.vocabulary:
+            return True
+        return word not in filler_words() and is_form_of(word, self._emotion_words)
 
     def _require_emotion_word(self, text: str, words: list[str]) -> None:
         padded = f" {' '.join(words)} "

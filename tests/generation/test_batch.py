@@ -37,6 +37,7 @@ def batch(tmp_path, text, encoding="utf-8"):
         (("emotion.text=don't be sad!", "seed=4"), "face_voice_don-t-be-sad_seed4.mp4"),
         (("emotion.video=a b/smile.mp4", "emotion.strength=1.5"), "face_voice_smile_x1.5.mp4"),
         (("drive=lips",), "face_voice_lips.mp4"),
+        (("motion.blinks=0",), "face_voice_blinks0.mp4"),
         (("guidance.lips=2",), "face_voice_guided-lips2.mp4"),
         (("guidance.expression=1.5", "guidance.high=0.8"), "face_voice_guided-expression1.5-high0.8.mp4"),
         (("lips.strength=1.2", "drive=lips"), "face_voice_lips_lips-x1.2.mp4"),
@@ -44,6 +45,16 @@ def batch(tmp_path, text, encoding="utf-8"):
 )
 def test_the_output_is_named_after_inputs_and_settings(typed, name):
     assert cases(*typed)[0].output == Path("videos") / name
+
+
+def test_blinks_of_a_row(tmp_path):
+    rows = "portrait,speech,motion.blinks\na.png,v.wav,4\nb.png,v.wav,\nc.png,v.wav,61\n"
+    with pytest.raises(ConfigError, match=r"line 4: motion\.blinks=61"):
+        cases(batch(tmp_path, rows))
+    first, second = cases(batch(tmp_path, rows.rpartition("c.png")[0]), "motion.blinks=17.5")
+    assert (first.motion.blinks, second.motion.blinks) == (4, 17.5)
+    assert second.settings()["motion"] == {"blinks": 17.5}
+    assert "motion" not in cases()[0].settings()  # records of before stay valid
 
 
 def test_long_names_are_shortened_and_stay_distinct():

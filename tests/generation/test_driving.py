@@ -121,6 +121,19 @@ def test_a_variant_gets_its_own_inputs(parts):
     assert torch.equal(own.e_cond, own.e_ref)
 
 
+@pytest.mark.parametrize("variant", ["wo_exp", "no_decouple", "wo_dicte"])
+def test_blinks_without_a_driving_expression_are_noted(parts, variant):
+    _, notes = signals_of(parts, variant, blinks=5.0, eyelids={9: 0.0})
+    assert notes == (f"motion.blinks: has no effect; this network (variant {variant}) has no e_dri",)
+
+
+def test_blinks_of_the_portraits_own_expression(parts):
+    both, _ = signals_of(parts, mode="lips")
+    moved, notes = signals_of(parts, mode="lips", blinks=60.0, eyelids={9: 0.0}, seed=1)
+    assert notes == ()
+    assert torch.equal(moved.e_dri[..., :9], both.e_dri[..., :9])
+
+
 def test_another_vaid_is_converted_to_the_units_of_the_training(parts, runs):
     trained, audio, _ = parts
     other = load_vaid(runs / "other_vaid" / "checkpoints" / "last.ckpt")

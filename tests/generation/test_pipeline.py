@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from configs.emotion import EmotionConfig
-from configs.generation import GuidanceConfig, LipsConfig
+from configs.generation import GuidanceConfig, LipsConfig, MotionConfig
 from generation.batch import VideoCase
 from generation.errors import GenerationError
 from generation.model_files import ModelFiles
@@ -105,6 +106,39 @@ def test_a_driving_video_and_an_image_change_the_face(pipeline, case, files):
         pipeline.generate(replace(case, emotion=EmotionConfig(video=str(files / "smile.mp4")), extend="error"))
     pictured = pipeline.generate(replace(case, emotion=EmotionConfig(image=str(files / "face.png"))))
     assert pictured.path.read_bytes() == plain  # the portrait's own expression, named in another way
+
+
+@pytest.mark.slow
+def test_blinks_are_in_the_driving_expression_and_in_the_record(pipeline, case, tmp_path):
+    write_wav(tmp_path / "long.wav", tone(2.0, 16_000), 16_000)
+    case = replace(case, speech=tmp_path / "long.wav", steps=1)
+    places = list(pipeline.encoders.motion.eyelids)
+    scale = pipeline.exported.vaid.expression_scale
+
+    def lids(blinks, **changes):
+        changes["motion"] = MotionConfig(blinks=blinks)
+        return scale.restore(pipeline.prepare(replace(case, **changes)).signals.e_dri)[0, :, places]
+
+    none, many = lids(0), lids(60)
+    closed = none - many > 1e-4
+    assert torch.equal(closed[:, 0], closed[:, 1])
+    assert int((closed[1:, 0] & ~closed[:-1, 0]).sum() + closed[0, 0]) == 2
+    assert many[closed].min().abs() < 1e-5  # closed eyes
+    assert torch.equal(lids(60), many)
+    assert not torch.equal(lids(60, seed=1), many)
+    asked = [replace(case, motion=MotionConfig(blinks=blinks)) for blinks in (None, 0)]
+    same = [pipeline.prepare(one).signals.e_dri.clone() for one in asked]
+    for signals in same:
+        signals[..., places] = 0
+    assert torch.equal(*same)
+    pipeline.generate(replace(case, motion=MotionConfig(blinks=30)))
+    assert json.loads(case.output.with_suffix(".json").read_text())["settings"]["motion"] == {"blinks": 30}
+
+
+def test_blinks_need_eyelids(pipeline, case, monkeypatch):
+    monkeypatch.delattr(type(pipeline.encoders.motion), "eyelids")
+    with pytest.raises(GenerationError, match=r"^motion\.blinks=5: .* encoder landmarks has no eyelids"):
+        pipeline.prepare(replace(case, motion=MotionConfig(blinks=5)))
 
 
 @pytest.mark.slow

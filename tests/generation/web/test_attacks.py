@@ -262,6 +262,8 @@ def test_junk_is_refused_in_a_line(visitor, body):
         ({"steps": 0}, "steps=0: expected"),
         ({"strength": 1e300}, "strength=1e+300: expected"),
         ({"strength": "much"}, "strength: expected a number"),
+        ({"blinks": -1}, "blinks=-1: expected"),
+        ({"blinks": [17]}, "blinks: expected a number"),
         ({"lips_strength": 3}, "lips_strength=3: expected a number from 0 to 2"),
         ({"guidance_lips": 1e300}, "guidance_lips=1e+300: expected a number from 0 to 10"),
         ({"guidance_expression": []}, "guidance_expression: expected a number"),

@@ -18,9 +18,9 @@ from encoders.text.checks import TextError
 from encoders.weight_files import WrongWeights
 from lightning_modules.emotion.emotion_table import EmotionError, EmotionTable
 from lightning_modules.emotion.module import EmotionModule, accuracy, build_emotion
-from lightning_modules.emotion.phrases import Phrase, held_out_phrases, paraphrases
+from lightning_modules.emotion.phrases import Phrase, held_out_phrases, levelled_paraphrases, paraphrases
 from lightning_modules.emotion.sources import EmotionSource
-from lightning_modules.emotion.text_mapping import TextEmotion, mapping_loss
+from lightning_modules.emotion.text_mapping import TextEmotion, cell_loss, mapping_loss
 from tests.helpers.emotion import INDEPENDENT, expression_of, synthetic_table
 from tests.helpers.refusals import refuses
 from tests.helpers.shards import ENCODERS, make_shards
@@ -54,6 +54,16 @@ def run(table, tmp_path_factory):
 @pytest.mark.slow
 def test_accuracy_on_held_out_frames(run, table):
     assert accuracy(run[1], table, held_out_phrases(table.cells))[0] >= 0.85  # measured: 0.90; chance: 1/8
+
+
+@pytest.mark.slow
+def test_levels_on_held_out_frames(run, table):
+    assert accuracy(run[1], table, held_out_phrases(table.cells))[1] >= 0.75  # measured: 0.86
+
+
+def test_levels_of_hand_written_texts(run, table):
+    found = [accuracy(run[1], table, levelled_paraphrases(table.cells)[first::2])[1] for first in (0, 1)]
+    assert min(found) >= 0.75  # measured: 0.89
 
 
 def test_accuracy_on_hand_written_paraphrases(run, table):
@@ -177,6 +187,18 @@ def test_the_loss_is_zero_only_at_the_target():
     # Orthogonal with equal norm: 1 - cos is 1, squared errors are (7^2 + 1^2, 1 + 1).
     turned = torch.tensor([[-4.0, 3.0], [0.0, 1.0]])
     assert float(mapping_loss(turned, target)) == pytest.approx(1 + 52 / 4)
+
+
+def test_the_right_cell_is_the_nearest_at_the_least_loss():
+    cells = torch.tensor([[0.0, 0.0], [1.0, 0.0], [4.0, 0.0]])
+    at = torch.tensor([[0.9, 0.0]])
+    losses = [float(cell_loss(at, cells, torch.tensor([index]))) for index in range(3)]
+    assert sorted(losses) == [losses[1], losses[0], losses[2]]
+    # Neighbours are 1, 1 and 9 apart, squared: logits are distances over -1/2.
+    assert losses[1] == pytest.approx(float(torch.tensor([-1.62, -0.02, -19.22]).logsumexp(0)) + 0.02)
+    assert torch.allclose(cell_loss(10 * at, 10 * cells, torch.tensor([1])), torch.tensor(losses[1]))  # any unit
+    assert float(cell_loss(at, cells[:1], torch.tensor([0]))) == 0
+    assert cell_loss(at, cells[[1, 1]], torch.tensor([0])).isfinite()
 
 
 @pytest.mark.parametrize(("name", "text"), [("tiny", "ngram"), ("small", "ngram"), ("paper", "clip")])

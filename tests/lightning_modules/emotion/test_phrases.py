@@ -7,13 +7,19 @@ import pytest
 from encoders.text.ngram import words_of
 from lightning_modules.emotion.lexicon import LEXICON
 from lightning_modules.emotion.phrases import (
+    COMMON,
     FRAMES,
     HELD_OUT_FRAMES,
+    MODIFYING,
     emotion_words,
+    filler_words,
     held_out_phrases,
     is_form_of,
+    levelled_paraphrases,
     paraphrases,
+    reduced_phrases,
     training_phrases,
+    without_filler,
 )
 from preparation.synthetic import EMOTIONS, levels_of
 
@@ -40,6 +46,32 @@ def test_held_out_texts_never_occur_in_training():
     assert not sorted(held_out & training)
     for kind, frames in HELD_OUT_FRAMES.items():
         assert not set(frames) & set(FRAMES[kind])
+
+
+def test_hand_written_levels_are_held_out_and_cover_every_cell():
+    written = levelled_paraphrases(CELLS)
+    assert {(phrase.emotion, phrase.level) for phrase in written} == set(CELLS)
+    training = {phrase.text for phrase in reduced_phrases(training_phrases(CELLS))}
+    training |= {" ".join(words_of(phrase.text)) for phrase in training_phrases(CELLS)}
+    assert not {" ".join(words_of(phrase.text)) for phrase in written} & training
+
+
+def test_filler_is_left_out():
+    assert without_filler(["cousin", "said", "that", "she", "is", "a", "bit", "angry"]) == ["cousin", "bit", "angry"]
+    assert without_filler(["please", "speak", "with", "a", "lot", "of", "joy", "in", "the", "video"]) == ["lot", "joy"]
+    assert without_filler(["just", "talk", "to", "the", "camera"]) == ["just", "talk"]  # an entry of the lexicon
+    assert without_filler(["speak", "to", "the", "camera"]) == []
+    reduced = reduced_phrases(training_phrases([("angry", 3), ("neutral", 1)]))
+    assert {"very furious", "furious", "not furious"} <= {phrase.text for phrase in reduced}
+    assert len({phrase.text for phrase in reduced}) == len(reduced)
+    filler = filler_words()
+    assert not {"very", "so", "really", "not", "no", "without", "never", "lot", "bit", "even", "down"} & filler
+    assert {"she", "the", "voice", "video", "face"} <= filler
+
+
+def test_words_around_a_phrase_do_not_change_its_level():
+    assert not {"so", "very", "really"} & set(COMMON)
+    assert not MODIFYING & set(COMMON)
 
 
 def test_levels_follow_word_and_modifier():
