@@ -91,7 +91,7 @@ def _chosen(part: Any) -> dict[str, Any]:
 
 
 CHOSEN = ("extend", "drive")
-PARTS = {"guidance": GuidanceConfig, "lips": LipsConfig}
+PARTS: dict[str, Any] = {"guidance": GuidanceConfig, "lips": LipsConfig}
 CONSTRAINTS = constraints(GenerateConfig)
 
 

@@ -100,9 +100,8 @@ def request_of(values: Mapping[str, Any]) -> VideoRequest:
     Raises:
         GenerationError: Names the field, its value and what is expected.
     """
-    names = ("seed", "strength", "lips_strength", "guidance_lips", "guidance_expression")
-    numbers = {name: _number(name, values.get(name)) for name in names}
-    given = {name: number for name, number in numbers.items() if number is not None}
+    names = ("seed", "strength", "lips_strength")
+    seed, strength, lips_strength = (_number(name, values.get(name)) for name in names)
     request = VideoRequest(
         **{name: _path(name, values.get(name)) for name in UPLOADS},
         source=_text("source", values.get("source")) or "",
@@ -110,8 +109,12 @@ def request_of(values: Mapping[str, Any]) -> VideoRequest:
         text=_text("text", values.get("text")),
         level=_whole("level", values.get("level")),
         steps=_whole("steps", values.get("steps")),
+        seed=int(seed or 0),
+        strength=1.0 if strength is None else strength,
         paste_back=bool(values.get("paste_back")),
-        **{**given, "seed": int(given.get("seed", 0))},
+        lips_strength=1.0 if lips_strength is None else lips_strength,
+        guidance_lips=_number("guidance_lips", values.get("guidance_lips")),
+        guidance_expression=_number("guidance_expression", values.get("guidance_expression")),
     )
     if (length := len(request.text or "")) > MAX_TEXT:
         raise GenerationError(f"The description has {length} characters, at most {MAX_TEXT} are taken.")
