@@ -60,6 +60,7 @@ def shards(once):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # prepares 32 clips
 def test_a_run_is_measured(shards, encoders, tmp_path, capsys):
     vaid = write_vaid(tmp_path / "vaid", *encoders)
     run = write_ethd(tmp_path / "guided", vaid, *encoders, lip_dropout=0.1, expression_dropout=0.1)
