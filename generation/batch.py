@@ -95,7 +95,7 @@ def _chosen(part: Any) -> dict[str, Any]:
 
 
 CHOSEN = ("extend", "drive")
-PARTS = {"guidance": GuidanceConfig, "lips": LipsConfig, "motion": MotionConfig}
+PARTS: dict[str, Any] = {"guidance": GuidanceConfig, "lips": LipsConfig, "motion": MotionConfig}
 CONSTRAINTS = constraints(GenerateConfig)
 
 

@@ -106,16 +106,15 @@ def request_of(values: Mapping[str, Any]) -> VideoRequest:
     names = ("seed", "strength", "lips_strength", "guidance_lips", "guidance_expression", "blinks")
     numbers = {name: _number(name, values.get(name)) for name in names}
     given: dict[str, Any] = {name: number for name, number in numbers.items() if number is not None}
-    uploads: dict[str, Any] = {name: _path(name, values.get(name)) for name in UPLOADS}
+    given |= {name: _path(name, values.get(name)) for name in UPLOADS}
     request = VideoRequest(
-        **uploads,
+        **given | {"seed": int(numbers["seed"] or 0)},
         source=_text("source", values.get("source")) or "",
         label=_text("label", values.get("label")),
         text=_text("text", values.get("text")),
         level=_whole("level", values.get("level")),
         steps=_whole("steps", values.get("steps")),
         paste_back=bool(values.get("paste_back")),
-        **{**given, "seed": int(given.get("seed", 0))},
     )
     if (length := len(request.text or "")) > MAX_TEXT:
         raise GenerationError(f"The description has {length} characters, at most {MAX_TEXT} are taken.")

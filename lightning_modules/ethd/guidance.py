@@ -105,7 +105,8 @@ def guidance_of(
         GuidanceError: If the network has no such condition, or always had it in training.
     """
     wanted = wanted or GuidanceConfig()
-    scales, notes = {}, []
+    scales: dict[str, float] = {}
+    notes: list[str] = []
     for part, branch in BRANCHES.items():
         given = getattr(wanted, part)
         scale = getattr(trained_guidance(config), part) if given is None else given
@@ -121,10 +122,10 @@ def guidance_of(
                 f"guidance.{part}={scale:g}: this network was trained with model.{branch.name}_dropout=0, so guidance "
                 "cannot work; leave it out, or train with a dropout of 0.1, e.g. experiment=ethd/paper_guided"
             )
-        if mode == branch.off:
-            notes += [] if given is None else [f"guidance.{part}: has no effect with drive={mode}"]
-        else:
+        if mode != branch.off:
             scales[part] = scale
+        elif given is not None:
+            notes.append(f"guidance.{part}: has no effect with drive={mode}")
     if not scales and (wanted.low, wanted.high) != (0, 1):
         notes.append("guidance.low, guidance.high: have no effect without guidance.lips or guidance.expression")
     return Guidance(**scales, low=wanted.low, high=wanted.high), tuple(notes)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from typing import cast
 
 import torch
 from diffusers import AutoencoderKLTemporalDecoder
@@ -52,10 +53,13 @@ def other_weights(sizes: Dimensions) -> int:
             VAID(VAIDConfig(), sizes),
             Wav2Vec2Model(Wav2Vec2Config()),
             FanEncoder(),
-            AutoencoderKLTemporalDecoder(
-                block_out_channels=(128, 256, 512, 512),
-                down_block_types=("DownEncoderBlock2D",) * 4,
-                layers_per_block=2,
+            cast(
+                nn.Module,  # for which diffusers is not typed
+                AutoencoderKLTemporalDecoder(
+                    block_out_channels=(128, 256, 512, 512),
+                    down_block_types=("DownEncoderBlock2D",) * 4,
+                    layers_per_block=2,
+                ),
             ),
         ]
         return sum(tensor.nbytes for network in networks for tensor in network.state_dict().values())
