@@ -53,7 +53,7 @@ class DatasetConfig:
             by the face where the weights of ArcFace are.
         identities: Number of synthetic speakers.
         clips_per_identity: Clips of each synthetic speaker, distributed over emotions and levels.
-        seconds: Length of a synthetic clip.
+        seconds: Length of a synthetic clip, at least 1, which a sentence takes.
         size: Side of the synthetic videos, pixels.
         layout: Folder layout of the synthetic dataset, mead or hdtf.
         seed: Seed of the synthetic dataset.
@@ -68,7 +68,7 @@ class DatasetConfig:
     known: list[str] = field(default_factory=list)
     identities: int = positive(12)
     clips_per_identity: int = positive(24)
-    seconds: float = positive(5.0)
+    seconds: float = at_least(5.0, 1.0)
     size: int = positive(128)
     layout: str = choice("mead", "mead", "hdtf")
     seed: int = at_least(0, 0)
