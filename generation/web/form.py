@@ -109,15 +109,6 @@ def _more(service: VideoService) -> dict[str, Any]:
             ),
             "seed": gr.Number(0, label="Seed", info="another seed gives other movements", precision=0, minimum=0),
             "paste_back": gr.Checkbox(label="Paste the face back into the whole image"),
-            "blinks": gr.Number(
-                None,
-                label="Blinks per minute",
-                info="empty: as predicted; 17 at rest, 26 in a conversation",
-                minimum=0,
-                maximum=60,
-                visible=bool(getattr(service.pipeline.encoders.motion, "eyelids", None)),
-                elem_id="blinks",
-            ),
             "lips_strength": gr.Slider(
                 0,
                 2,
@@ -147,5 +138,14 @@ def _more(service: VideoService) -> dict[str, Any]:
                 info="above 1 the emotion is shown more, and the video takes longer",
                 visible="expression" in guided,
                 elem_id="guidance-expression",
+            ),
+            "blinks": gr.Number(
+                None,
+                label="Blinks per minute",
+                info="empty: as predicted; 17 at rest, 26 in a conversation",
+                minimum=0,
+                maximum=60,
+                visible=bool(getattr(service.pipeline.encoders.motion, "eyelids", None)),
+                elem_id="blinks",
             ),
         }
