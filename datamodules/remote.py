@@ -116,7 +116,7 @@ def read_index(root: str) -> Index:
     if not is_remote(root):
         return Index.read(Path(root).expanduser())
     url = address(root, INDEX_NAME)
-    content, _ = _fetched(url)
+    content, _ = _fetched(url, MAX_INDEX)
     try:
         text = content.decode()
     except UnicodeDecodeError as error:
@@ -124,7 +124,7 @@ def read_index(root: str) -> Index:
 
     def open_table(digest: str, count: int) -> SampleTable:
         place = address(root, TABLE_NAME)
-        return checked_table(*_fetched(place), digest, count, place)
+        return checked_table(*_fetched(place, MAX_INDEX), digest, count, place)
 
     return Index.from_json(text, url, open_table)
 
@@ -144,7 +144,7 @@ def read_file(root: str, name: str, most: int) -> bytes:
     return _fetched(address(root, name), most)[0]
 
 
-def _fetched(url: str, most: int = MAX_INDEX) -> tuple[bytes, str]:
+def _fetched(url: str, most: int) -> tuple[bytes, str]:
     """Content of a URL of an index, and its SHA-256."""
     with tempfile.TemporaryFile() as file:
         digest = fetch(url, file, most)
