@@ -20,6 +20,13 @@ SOURCES = {
     "video": "a video",
 }
 LEVELS = {1: "slight", 2: "medium", 3: "strong"}
+BLINKS: list[tuple[str, str | int]] = [
+    ("as predicted", ""),
+    ("none", 0),
+    ("4, as in reading", 4),
+    ("17, as at rest", 17),
+    ("26, as in a conversation", 26),
+]
 LANDMARKS = "Landmarks of this file (OpenFace .csv)"
 INTERNAL_EVENT: dict[str, Any] = {"queue": False, "api_visibility": "private", "show_progress": "hidden"}
 
@@ -139,12 +146,11 @@ def _more(service: VideoService) -> dict[str, Any]:
                 visible="expression" in guided,
                 elem_id="guidance-expression",
             ),
-            "blinks": gr.Number(
-                None,
+            "blinks": gr.Dropdown(
+                BLINKS,
+                value="",
                 label="Blinks per minute",
-                info="empty: as predicted; 17 at rest, 26 in a conversation",
-                minimum=0,
-                maximum=60,
+                info="in place of the predicted ones",
                 visible=bool(getattr(service.pipeline.encoders.motion, "eyelids", None)),
                 elem_id="blinks",
             ),

@@ -197,8 +197,8 @@ def _whole(name: str, value: Any) -> int | None:
 
 
 def _number(name: str, value: Any) -> int | float | None:
-    """A finite number. Gradio sends whole numbers as floats too."""
-    if value is None:
+    """A finite number; None for an emptied field. Gradio sends whole numbers as floats too."""
+    if value is None or value == "":
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < HUGE:
         raise GenerationError(f"{name}: expected a number.")

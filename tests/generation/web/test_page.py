@@ -124,4 +124,8 @@ def test_guidance_has_sliders_for_networks_that_were_trained_for_it(page, browse
         other.locator("#guidance-expression input[type=number]").blur()
         upload(other, portrait=files / "face.png", landmarks=files / "face.csv", speech=files / "voice.wav")
         assert "face_voice_guided-expression2.mp4: 13 frames" in make(other)
+        other.get_by_label("Blinks per minute").click()
+        other.get_by_role("option", name="26, as in a conversation").click()
+        assert "face_voice_guided-expression2_blinks26.mp4: 13 frames" in make(other)
+        other.screenshot(path=tmp_path / "more.png", full_page=True)
         other.close()
