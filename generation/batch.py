@@ -151,12 +151,7 @@ def _case(values: Mapping[str, Any], where: str) -> VideoCase:
         output=Path(),
         emotion=emotion,
         extend=values["emotion.extend"],
-        **{
-            name: values[name]
-            for name in (
-                *("drive", "steps", "seed", "window", "overlap", "paste_back", "portrait_time", "decode_frames"),
-            )
-        },
+        **{name: values[name] for name in ROW_KEYS if "." not in name and name not in (*FILES, "output")},
         **{
             part: kind(**{one.name: values[f"{part}.{one.name}"] for one in fields(kind)})
             for part, kind in PARTS.items()

@@ -79,10 +79,7 @@ def driving_signals(
     )
     if blinks is not None:
         if signals.e_dri is None:
-            notes = (
-                *notes,
-                f"motion.blinks: has no effect; this network (variant {variant}) has no e_dri",
-            )
+            notes = (*notes, f"motion.blinks: has no effect; this network (variant {variant}) has no e_dri")
         else:
             units = (vaid if trained_with is None else trained_with).expression_scale
             mean, std = units.mean.tolist(), units.std.tolist()
