@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
@@ -126,26 +127,8 @@ def _more(service: VideoService) -> dict[str, Any]:
                 visible=config.variant not in BRANCHES["lips"].lacking,
                 elem_id="lips-strength",
             ),
-            "guidance_lips": gr.Slider(
-                0,
-                MAX_GUIDANCE,
-                value=trained.lips,
-                step=0.1,
-                label="Guidance of the lips",
-                info="above 1 the lips follow the speech more, and the video takes longer",
-                visible="lips" in guided,
-                elem_id="guidance-lips",
-            ),
-            "guidance_expression": gr.Slider(
-                0,
-                MAX_GUIDANCE,
-                value=trained.expression,
-                step=0.1,
-                label="Guidance of the expression",
-                info="above 1 the emotion is shown more, and the video takes longer",
-                visible="expression" in guided,
-                elem_id="guidance-expression",
-            ),
+            "guidance_lips": _scale("lips", trained.lips, "the lips follow the speech more", guided),
+            "guidance_expression": _scale("expression", trained.expression, "the emotion is shown more", guided),
             "blinks": gr.Dropdown(
                 BLINKS,
                 value="",
@@ -155,3 +138,17 @@ def _more(service: VideoService) -> dict[str, Any]:
                 elem_id="blinks",
             ),
         }
+
+
+def _scale(part: str, trained: float, effect: str, guided: Sequence[str]) -> gr.Slider:
+    """Scale of guidance by a condition, for networks that can be guided by it."""
+    return gr.Slider(
+        0,
+        MAX_GUIDANCE,
+        value=trained,
+        step=0.1,
+        label=f"Guidance of the {part}",
+        info=f"above 1 {effect}, and the video takes longer",
+        visible=part in guided,
+        elem_id=f"guidance-{part}",
+    )
