@@ -33,13 +33,14 @@ class Reader(threading.Thread):
         self.join(20)
         return bytes(self.data)
 
-    def has(self, count):
-        """Waits until this many bytes have arrived; returns whether they did."""
+    def read_until(self, is_enough):
+        """Waits until what has arrived is enough; returns it."""
         for _ in range(400):
-            if len(self.data) >= count:
-                return True
-            threading.Event().wait(0.01)
-        return False
+            early = bytes(self.data)
+            if is_enough(early):
+                return early
+            threading.Event().wait(0.05)
+        raise AssertionError(f"only {len(self.data)} bytes have arrived")
 
 
 @pytest.fixture
@@ -75,10 +76,8 @@ def test_frames_and_sound_arrive_while_more_are_written(reader):
     with StreamWriter(reader.file, "stream=-", "mp4", size=SIZE, sound=sound, sound_rate=48_000) as writer:
         for number in range(20):
             writer.write(frame(number))
-        assert reader.has(4000)
-        early = bytes(reader.data)
-        seen = shown(early)
-        assert len(seen) >= 12  # all but the last fragment, while the writer is open
+        # All but the last fragment, while the writer is open.
+        early = reader.read_until(lambda data: len(data) > 4000 and len(shown(data)) >= 12)
         assert decoded(early, "audio")
         for number in range(20, 60):
             writer.write(frame(number))
@@ -108,9 +107,9 @@ def test_copied_sound_arrives_too(reader, tmp_path):
 def test_raw_frames_are_exact(reader):
     frames = [np.random.default_rng(number).integers(0, 255, (64, 96, 3), np.uint8) for number in range(5)]
     with StreamWriter(reader.file, "stream=-", "rgb24", size=SIZE, sound=tone(0.2), sound_rate=48_000) as writer:
-        for picture in frames:
+        for number, picture in enumerate(frames):
             writer.write(picture)
-            assert reader.has(picture.nbytes)  # nothing waits in a buffer
+            reader.read_until(lambda data, count=(number + 1) * picture.nbytes: len(data) == count)  # nothing waits
     assert reader.finish() == b"".join(picture.tobytes() for picture in frames)
 
 
