@@ -48,6 +48,7 @@ _COPIED = {"aac": "AAC", "mp3float": "MP3", "mp3": "MP3"}  # decoder -> codec th
 _LOWEST_COPIED = 16_000  # samples per second of MP3 that MP4 takes
 _LONGEST_PACKET = Fraction(30)  # seconds; those of Monkey's Audio have up to 27
 _LONGEST_OPUS = Fraction(1, 4)  # seconds; a packet of Opus holds several frames, 0.12 s at most
+_HIGHEST = 2.0**32  # of samples; integers of 32 bits that were stored as floats are lower
 _FILLED = Fraction(1, 4)  # seconds that encoders add at most to fill the last packet
 
 
@@ -233,7 +234,7 @@ def _containers(path: Path, limits: MediaLimits, repairs: Repairs) -> Iterator[t
     """
     with opened(path, limits) as container:
         kind = container.format.name
-        if "mov" in kind and not (container.streams.audio or container.streams.video):
+        if "mov" in kind and not (container.streams.best("audio") or container.streams.best("video")):
             raise MediaError(
                 f"{path}: its index is missing: it is cut short or was never finished; fetch or copy it again"
             )
@@ -319,6 +320,8 @@ def _decoded(
         decoded = sum((Fraction(frame.samples, frame.sample_rate) for frame in frames), Fraction(0))
         # FFmpeg joins frames around damage to one packet, with the time of one of them.
         timed = not packet.size or decoded < 2 * _length(packet, stream)
+        if not (timed or pieces) and container.format.name == "flac":  # whose times count from the first sample
+            clock.start(Fraction(0))
         if packet.size and time is not None and not packet.is_discard and _length(packet, stream):
             last = time + _length(packet, stream)
         for frame in frames:
@@ -395,6 +398,8 @@ def _joined(path: Path, pieces: list[_Piece], repairs: Repairs, copied: str) -> 
         channels, notes = mono[None], tuple(dict.fromkeys(note for one in mixes for note in one.notes))
     turned = any("inverted" in note for note in notes)
     peak = float(max(abs(channels.max()), abs(channels.min())))
+    if peak > _HIGHEST:
+        raise MediaError(f"{path}: its sound holds values of {peak:.0e}, full scale is 1; export it again")
     if peak > 1:
         level = 20 * np.log10(peak)
         repairs.add("peak", f"its peak is {peak:.2f}, {level:.1f} dB over full scale; kept as it is")
