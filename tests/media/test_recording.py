@@ -223,9 +223,10 @@ def test_codecs_in_wav_whose_last_block_is_incomplete_are_whole(tmp_path):
 
 def test_an_index_that_is_cut_is_named(tmp_path):
     whole = tone_file(tmp_path / "whole.m4a", 300, 4.0).read_bytes()
-    (tmp_path / "cut.m4a").write_bytes(whole[: whole.index(b"stbl") + 20])
-    with pytest.raises(MediaError, match="its index is missing: it is cut short"):
-        read_recording(tmp_path / "cut.m4a")
+    for end in range(whole.index(b"moov") + 8, len(whole), 50):
+        (tmp_path / "cut.m4a").write_bytes(whole[:end])
+        with pytest.raises(MediaError, match="it is (damaged, )?cut short"):
+            read_recording(tmp_path / "cut.m4a")
 
 
 def test_a_part_within_joined_files_that_is_cut_is_named(tmp_path, tones):
