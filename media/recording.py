@@ -106,7 +106,10 @@ def read_recording(path: str | Path, limits: MediaLimits = LIMITS) -> Recording:
             )
     if not any(piece.length for piece in pieces):
         reason = f" ({repairs.reason})" if repairs.reason else ""
-        raise MediaError(f"{path}: nothing of its sound can be decoded{reason}; fetch or copy it again")
+        raise MediaError(
+            f"{path}: nothing of its sound can be decoded{reason}; it is empty, damaged or cut short: fetch or copy it "
+            "again"
+        )
     if 2 * (damaged := repairs.number("damaged")) > budget.packets:
         raise MediaError(
             f"{path}: {damaged} of {budget.packets} packets of its sound cannot be decoded; fetch or copy it again"
