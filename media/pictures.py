@@ -16,7 +16,8 @@ from media.source import MediaError, NotMedia, identify
 
 # Pillow's names; JPEG includes MPO. Its other formats are not needed, and one of them, EPS, runs a program.
 PICTURE_FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "BMP", "GIF", "TIFF", "PPM")
-# Brands of HEIC, the photos of phones, one of which the file names; the first may be a general one (mif1). Pillow reads them with the plugin of pillow-heif.
+# Brands of HEIC, the photos of phones; a file names one of them, and may name a general one (mif1) first. Pillow reads
+# them with the plugin of pillow-heif.
 _HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs")
 _STRIP = 256  # rows converted at a time, so that a large picture is in memory only once more
 

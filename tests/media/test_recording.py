@@ -20,6 +20,7 @@ from tests.helpers.recordings import (
     decibels,
     joined,
     level_of,
+    make_as,
     make_recording,
     pitch,
     tone_file,
