@@ -16,6 +16,7 @@ from typing import BinaryIO, Literal, Self
 
 import av
 import numpy as np
+from av.audio.stream import AudioStream
 
 from media.source import MediaError, audio_stream, opened
 from media.timeline import read_timeline
@@ -329,15 +330,17 @@ class _Muxer:
         self.video.options = {"crf": str(crf), "flags": "+bitexact", "x264-params": _REPEATABLE}
         if piped:  # x264 would keep up to 60 frames to look ahead
             self.video.options |= {"tune": "zerolatency", "g": str(round(self.rate))}
-        self.audio = None
+        self.audio: AudioStream | None = None
         self.copy: _Copy | None = None
         if copied is not None:
             self.copy = _Copy(copied, self.container)
         elif self.sound is not None:
             layout, encoder = LAYOUTS[len(self.sound)], sound_encoder(self.sound, sound_rate)
-            self.audio = self.container.add_stream(encoder, rate=sound_rate, layout=layout)
-            self.audio.format = av.AudioFormat("fltp")
-            self.audio.bit_rate = _AUDIO_BITS[encoder] * len(self.sound)
+            audio = self.container.add_stream(encoder, rate=sound_rate, layout=layout)
+            assert isinstance(audio, AudioStream)
+            audio.format = av.AudioFormat("fltp")
+            audio.bit_rate = _AUDIO_BITS[encoder] * len(self.sound)
+            self.audio = audio
             self.audio.options = {"flags": "+bitexact"}
 
     def write(self, frame: np.ndarray) -> None:
