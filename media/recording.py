@@ -360,9 +360,8 @@ def _note_cut(container: InputContainer, stream: AudioStream, end: Fraction, rep
     kind = container.format.name.partition(",")[0]
     promised = Fraction(0)
     if kind in _TIMED and container.duration and not container.streams.video:  # else the length may be the pictures'
-        promised = Fraction(container.duration, av.time_base) - max(
-            0, seconds(stream.start_time or 0, stream.time_base)
-        )
+        start = seconds(stream.start_time or 0, stream.time_base)
+        promised = Fraction(container.duration, av.time_base) - max(Fraction(0), start)
     elif stream.duration and kind not in _GUESSED:
         promised = seconds(stream.duration, stream.time_base)
     if end < promised - _CUT:
