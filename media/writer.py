@@ -28,6 +28,7 @@ _REPEATABLE = "mbtree=0"
 _AUDIO_BITS = {"aac": 64_000, "libmp3lame": 80_000}  # per second and channel
 LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1"}  # channels that players take
 STREAM_FORMATS = ("mp4", "rgb24")
+_AUDIBLE = 10 ** (0.5 / 20)  # peak whose lowering to full scale is audible: 0.5 dB
 _FRAGMENT = 0.2  # seconds of a fragment of a streamed MP4
 _MP3_RATES = (16_000, 22_050, 24_000, 32_000, 44_100, 48_000)  # that MP4 takes
 AAC_RATES = (7350, 8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
@@ -45,7 +46,7 @@ class VideoWriter:
         size: (width, height) in pixels, both even.
         fps: Frames per second.
         sound: (S,) float32 mono, or (C, S) with 1, 2 or 6 (5.1) channels, or None for no sound track. Full scale is 1;
-            peaks above it are kept, except in 5.1.
+            peaks above it are kept within 0.5 dB, except in 5.1.
         sound_rate: Samples per second of the sound.
         crf: x264's constant quality, 0 (lossless) to 51; 18 looks like the source.
         metadata: Names and texts to store in the file.
@@ -225,15 +226,16 @@ def _reason(error: Exception) -> str:
 
 
 def sound_encoder(sound: np.ndarray, rate: int) -> str:
-    """FFmpeg's encoder of a video's sound: ``aac``, or ``libmp3lame`` for peaks over full scale.
+    """FFmpeg's encoder of a video's sound: ``aac``, or ``libmp3lame`` for peaks more than 0.5 dB over full scale.
 
     FFmpeg's encoder of AAC lowers every window of a peak over full scale to it: a tone of peak 2 becomes 6 dB quieter.
+    Resampled sound is often a little over full scale, where nobody hears that.
 
     Args:
         sound: (C, S) float32, full scale is 1.
         rate: Samples per second.
     """
-    over = sound.size and max(float(sound.max()), -float(sound.min())) > 1
+    over = sound.size and max(float(sound.max()), -float(sound.min())) > _AUDIBLE
     return "libmp3lame" if over and len(sound) <= 2 and rate in _MP3_RATES else "aac"
 
 
