@@ -71,7 +71,7 @@ class TrainerConfig:
         max_steps: Number of optimizer steps.
         max_minutes: Time limit, minutes; null for none.
         validate_every: Steps between two validations.
-        validation_clips: Clips of each validation, over all ranks.
+        validation_clips: Clips of each validation, over all ranks; evenly spaced over the validation split.
         gradient_clip: Maximum norm of the gradient; null for no clipping.
         log_every: Steps between logged values.
         fast_dev_run: Run one step of training and validation and write nothing.
