@@ -9,7 +9,7 @@ from typing import Any
 from configs.data import DataConfig
 from configs.emotion import EmotionModelConfig
 from configs.evaluation import EFIDConfig, FIDConfig, FVDConfig, SyncConfig
-from configs.fields import MISSING, at_least, choice, constrained, literal, positive, registered, rule
+from configs.fields import MISSING, Constraint, at_least, choice, constrained, literal, positive, registered, rule
 from configs.loggers import LoggerConfig
 from configs.models import EthdConfig, VAIDConfig
 from configs.proxy import ProxyConfig
@@ -230,7 +230,7 @@ class TrainConfig:
     output: str = literal("outputs")
     seed: int = at_least(0, 0)
     ckpt_path: str | None = literal(None)
-    init: str = literal(NO_INIT)
+    init: str = literal(NO_INIT, Constraint(bool, "none, svd, or a run, checkpoint or export"))
     vaid: str | None = literal(None)
     encoders: dict[str, str] = registered(ENCODERS, {})
     data: DataConfig = field(default_factory=DataConfig)

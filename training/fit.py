@@ -31,7 +31,7 @@ from datamodules.mixture import datamodule
 from datamodules.schema import ShardError
 from runtime.ending import end_with_launcher
 from runtime.errors import UserError
-from runtime.files import write_whole
+from runtime.files import sha256_of, write_whole
 from runtime.health import State, machine_findings
 from runtime.locks import locked
 from training.loggers import build_loggers, close_loggers
@@ -98,7 +98,7 @@ def fit(config: TrainConfig) -> Run:
     check_encoder_names(data, config.encoders, config.name)
     resume = check_resume(config, folder)
     module = stage.build(config, data)
-    start = stage.start(module, config) if resume is None else ""
+    start = stage.start(module, config) if resume is None else None
     callbacks: list[Callback] = [NonFiniteGuard(), watchdog, preemption]
     if not settings.fast_dev_run:
         callbacks += [*stage.callbacks(config, data, folder), *run_callbacks(config, data, folder, watchdog)]
@@ -119,8 +119,10 @@ def fit(config: TrainConfig) -> Run:
             store_config(config, folder)
             stage.keep(folder)
             if start:
-                write_whole(folder / INIT_FILE, f"{start}\n")
-                print(f"init        {start}")
+                file, taken = start
+                text = f"{file} (sha256 {sha256_of(file)})\n{taken}"
+                write_whole(folder / INIT_FILE, f"{text}\n")
+                print(f"init        {text}")
             print(describe(module, data, folder))
             if not stage.own_loaders:
                 print(describe_batches(data, trainer.world_size), end="")

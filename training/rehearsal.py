@@ -34,6 +34,7 @@ from lightning_modules.checkpoint_files import LAST, check_whole
 from media.frames import read_frames
 from runtime.errors import UserError, message_of
 from runtime.files import bytes_below
+from runtime.locks import locked
 from runtime.platforms import usable_cores
 from training.rank_processes import RankProcesses, refuse_launcher
 from training.resume import run_folder
@@ -89,7 +90,13 @@ class Rehearsal:
 
         Raises:
             ConfigError: If the folder of the rehearsal holds something else.
+            LockedError: If another process rehearses the same run.
         """
+        lock = self.folder.with_name(f".{self.folder.name}.lock")  # not inside, where the first rank has its own
+        with locked(lock, str(self.folder), "wait for it, end it, or set another run_id"):
+            return self._locked()
+
+    def _locked(self) -> int:
         real, folder = self.real, self.folder
         clear(folder)
         self.report(

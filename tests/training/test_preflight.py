@@ -13,7 +13,7 @@ from tests.helpers.ethd import FIELDS, smallest_ethd
 from tests.helpers.train_config import train_config, train_vaid
 from training.fit import fit
 from training.memory import step_bytes
-from training.preflight import slurm_tasks
+from training.preflight import saved_bytes, slurm_tasks
 
 
 def test_slurm_tasks_must_equal_the_configured_ranks(monkeypatch):
@@ -51,6 +51,21 @@ def test_a_full_disk_is_reported_before_training(shards, tmp_path, monkeypatch):
         train_vaid(shards, tmp_path, "run_id=a")
     assert len(str(error.value).splitlines()) == 1
     assert not (tmp_path / "vaid" / "a").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "count"),
+    [
+        (["trainer=ddp"], 16),
+        (["trainer=ddp", "model.ema=0"], 12),
+        (["trainer=deepspeed"], 18),
+        (["trainer=deepspeed", "model.ema=0"], 18),
+        (["trainer=deepspeed_autocast"], 20),
+    ],
+)
+def test_the_size_of_a_checkpoint_depends_on_the_strategy(changes, count):
+    config = train_config("experiment=ethd/paper", "data=hdtf", "vaid=a", "data.root=a", *changes)
+    assert saved_bytes(config) == count
 
 
 def test_too_little_shared_memory_is_reported_first(shards, tmp_path, monkeypatch):
