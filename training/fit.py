@@ -36,7 +36,7 @@ from runtime.health import State, machine_findings
 from runtime.locks import locked
 from training.loggers import build_loggers, close_loggers
 from training.preflight import check_devices, preflight
-from training.resume import INIT_FILE, check_resume, require_own_run, resume_path, run_folder, store_config
+from training.resume import CONFIG_FILE, INIT_FILE, check_resume, require_own_run, resume_path, run_folder, store_config
 from training.run_health import LOCK, run_findings
 from training.strategies import build_strategy, float32_products, precision_settings
 
@@ -116,7 +116,8 @@ def fit(config: TrainConfig) -> Run:
         if trainer.is_global_zero:
             _warn(folder, resumed=resume is not None)
         if trainer.is_global_zero and not settings.fast_dev_run:
-            store_config(config, folder)
+            if resume is None or not (folder / CONFIG_FILE).exists():
+                store_config(config, folder)
             stage.keep(folder)
             if start:
                 file, taken = start
@@ -205,7 +206,8 @@ def run_callbacks(config: TrainConfig, data: ShardDataModule, folder: Path, watc
         LearningRateMonitor("step"),
         RunLog(config, data.indices),
         *([ProgressBar()] if config.trainer.progress_bar else []),
-        Continuation(validate_every),  # last, because its validation needs the setup of the others
+        # A checkpoint that cannot be loaded leaves the configuration of its run as it is.
+        Continuation(validate_every, lambda: store_config(config, folder)),  # last, because its validation needs the setup of the others
     ]
 
 

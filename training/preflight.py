@@ -78,12 +78,16 @@ def _ranks(config: TrainConfig, stage: Stage, data: ShardDataModule, trainer: Tr
         check_ranks(config, trainer.world_size)
     except ConfigError as error:
         yield str(error)
-    clips = len(data.clips["train"])
-    if trainer.world_size > clips and not stage.own_loaders:
+    if not stage.own_loaders:
+        yield from too_few_clips(config, trainer.world_size, len(data.clips["train"]))
+
+
+def too_few_clips(config: TrainConfig, ranks: int, clips: int) -> Iterator[str]:
+    """Yields a message if there are more ranks than training clips."""
+    if ranks > clips:
         yield (
-            f"trainer.devices={config.trainer.devices}, trainer.nodes={config.trainer.nodes}: {trainer.world_size} "
-            f"ranks for {clips} training clips would train on repeated clips; run on at most {clips} ranks, or prepare "
-            "more clips"
+            f"trainer.devices={config.trainer.devices}, trainer.nodes={config.trainer.nodes}: {ranks} ranks for "
+            f"{clips} training clips would train on repeated clips; run on at most {clips} ranks, or prepare more clips"
         )
 
 

@@ -36,6 +36,7 @@ from runtime.errors import UserError, message_of
 from runtime.files import bytes_below
 from runtime.locks import locked
 from runtime.platforms import usable_cores
+from training.preflight import too_few_clips
 from training.rank_processes import RankProcesses, refuse_launcher
 from training.resume import run_folder
 
@@ -157,6 +158,9 @@ class Rehearsal:
         data = datamodule(replace(self.real.data, workers=0))
         data.validation_clips = self.real.trainer.validation_clips
         data.setup("fit")
+        if not self.stage.own_loaders:
+            for message in too_few_clips(self.real, self.ranks, len(data.clips["train"])):
+                raise UserError(message)
         return ", ".join(f"{len(clips)} {split} clips" for split, clips in data.clips.items()), data
 
     def _processes(self, config: TrainConfig) -> RankProcesses:

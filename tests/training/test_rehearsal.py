@@ -199,6 +199,12 @@ def test_the_folder_of_something_else_is_kept(codec_shards, tmp_path):
     assert (rehearsal.folder / "mine.txt").exists()
 
 
+def test_more_ranks_than_clips_are_named_before_any_starts(codec_shards, tmp_path):
+    parts = rehearse(*small("vaid", codec_shards, tmp_path), "trainer.devices=64", "data.batch_size=64")
+    assert names(parts, "failed") == ["data"], parts
+    assert re.fullmatch(r"trainer.devices=64, .*: 64 ranks for \d+ training clips would .*", parts[0][2])
+
+
 def test_a_run_is_rehearsed_by_one_process_at_a_time(codec_shards, tmp_path):
     """The second would remove the folder of the first."""
     first, second = (Rehearsal(train_config(*small("vaid", codec_shards, tmp_path)), print) for _ in range(2))
