@@ -206,8 +206,9 @@ def run_callbacks(config: TrainConfig, data: ShardDataModule, folder: Path, watc
         LearningRateMonitor("step"),
         RunLog(config, data.indices),
         *([ProgressBar()] if config.trainer.progress_bar else []),
-        # A checkpoint that cannot be loaded leaves the configuration of its run as it is.
-        Continuation(validate_every, lambda: store_config(config, folder)),  # last, because its validation needs the setup of the others
+        # Last, because its validation needs the setup of the others. A checkpoint that cannot be loaded leaves the
+        # configuration of its run as it is.
+        Continuation(validate_every, lambda: store_config(config, folder)),
     ]
 
 
