@@ -33,7 +33,7 @@ def checkpoint_file(run: str | Path) -> Path:
     Raises:
         CheckpointError: If the file or directory does not exist, or the directory holds no checkpoint.
     """
-    path = weights_file(run)
+    path = weights_file(_named_now(Path(run)))
     if path.is_file():
         return path
     if not path.is_dir():
@@ -41,7 +41,12 @@ def checkpoint_file(run: str | Path) -> Path:
     last = path / "checkpoints" / "last.ckpt"
     if not last.exists():
         raise CheckpointError(f"{path}: has no checkpoints/last.ckpt; expected a run directory of train.py or a .ckpt")
-    return weights_file(last.parent / os.readlink(last) if last.is_symlink() else last)
+    return weights_file(_named_now(last))
+
+
+def _named_now(path: Path) -> Path:
+    """The checkpoint that a link such as ``last.ckpt`` names now; another path is returned unchanged."""
+    return path.parent / os.readlink(path) if path.suffix == ".ckpt" and path.is_symlink() else path
 
 
 def run_of(checkpoint: Path) -> Path:
