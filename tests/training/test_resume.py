@@ -95,7 +95,7 @@ def test_resuming_with_another_configuration_must_be_allowed(tmp_path):
     again = train_vaid(tmp_path / "shards", tmp_path, "run_id=r", "ckpt_path=last", "model.lr=0.002", allow, steps=5)
     assert sorted(logged(again.folder, "train/loss")) == [0, 1, 2, 3, 4]
     stored = {path.name: path.read_text() for path in done.folder.glob("config*.yaml")}
-    assert ["lr: 0.001" in stored[name] for name in ("config-1.yaml", "config.yaml")] == [True, False]
+    assert ["lr: 0.002" in stored[name] for name in ("config-1.yaml", "config.yaml")] == [False, True]
     with pytest.raises(ShardError, match=r"data\.batch_size: was 4, is 2"):  # allowed for no run
         train_vaid(tmp_path / "shards", tmp_path, "run_id=r", "ckpt_path=last", "data.batch_size=2", allow, steps=6)
     assert {path.name: path.read_text() for path in done.folder.glob("config*.yaml")} == stored
