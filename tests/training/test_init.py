@@ -77,7 +77,7 @@ def test_ethd_starts_from_a_run_or_an_export_on_other_data(trained, tmp_path, ca
     averaged, info = load_ethd(trained)
     alone = shutil.copy(trained / "export" / "ethd.safetensors", tmp_path / "alone.safetensors")
     other = ("data.window=6", "data.batch_size=1", *STILL)
-    for number, source in enumerate((trained, trained / "checkpoints" / "last.ckpt", trained / "export", alone)):
+    for number, source in enumerate((trained / "checkpoints" / "last.ckpt", trained / "export", alone)):
         init = (f"init={source}", f"run_id={number}")
         done = train_ethd(tmp_path / "shards", None, tmp_path, *other, *init, steps=1)
         for name, weight in done.module.ethd.state_dict().items():
@@ -89,7 +89,7 @@ def test_ethd_starts_from_a_run_or_an_export_on_other_data(trained, tmp_path, ca
         assert checkpoint[EMA]["updates"] == 1
         text = (done.folder / "init.txt").read_text()
         assert "taken" in text
-        assert number > 1 or f"step=2.ckpt (sha256 {sha256_of(trained / 'checkpoints' / 'last.ckpt')})" in text
+        assert number > 0 or f"step=2.ckpt (sha256 {sha256_of(trained / 'checkpoints' / 'last.ckpt')})" in text
         assert "left out" in text
         assert text in capsys.readouterr().out.replace("init        ", "", 1)
     assert sha256_of(alone) in text
