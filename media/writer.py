@@ -229,7 +229,7 @@ def sound_encoder(sound: np.ndarray, rate: int) -> str:
     """FFmpeg's encoder of a video's sound: ``aac``, or ``libmp3lame`` for peaks more than 0.5 dB over full scale.
 
     FFmpeg's encoder of AAC lowers every window of a peak over full scale to it: a tone of peak 2 becomes 6 dB quieter.
-    Resampled sound is often a little over full scale, where nobody hears that.
+    Resampled sound is often a little over full scale, where that does not matter.
 
     Args:
         sound: (C, S) float32, full scale is 1.
