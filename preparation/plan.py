@@ -22,7 +22,7 @@ from datamodules.schema import PORTRAIT_SIZE, PORTRAITS, SAMPLES_PER_FRAME, Dime
 from datamodules.splits import assign_splits
 from encoders.protocols import FPS
 from media import MediaError
-from preparation.clip_source import FAILURES, ClipSource, Reason, media_problem
+from preparation.clip_source import FAILURES, ClipSource, Reason, Rejected, media_problem
 from preparation.header_lengths import HeaderLengths
 from runtime.files import write_whole
 from runtime.json_text import parse_json
@@ -219,16 +219,12 @@ def _cut(
     except MediaError as error:
         why = media_problem(clip, error)
         return [(replace(clip, problem=why.reason, problem_detail=why.detail), 0.0)]
-    if clip.end is not None and clip.end > duration:
-        if clip.end > duration + 1:
-            detail = f"ends at {clip.end:g} s, but {clip.name} lasts {duration:.2f} s"
-            return [(replace(clip, problem=Reason.BAD_ANNOTATION, problem_detail=detail), 0.0)]
-        clip = replace(clip, end=None)  # annotations are rounded to seconds, and the video ends within the last one
+    try:
+        clip = replace(clip, end=clip.end_in(duration))
+    except Rejected as why:
+        return [(replace(clip, problem=why.reason, problem_detail=why.detail), 0.0)]
     end = duration if clip.end is None else clip.end
     seconds = end - clip.start
-    if seconds <= 0:
-        detail = f"starts at {clip.start:g} s, but {clip.name} ends at {duration:.2f} s"
-        return [(replace(clip, problem=Reason.TOO_SHORT, problem_detail=detail), 0.0)]
     pieces = _pieces(seconds, max_seconds)
     if pieces <= 1:
         return [(clip, seconds)]

@@ -97,13 +97,14 @@ class _ClipScan:
     def rows(self) -> list[Row]:
         clip = self.clip
         files = [identify(path) for path in (clip.path, clip.audio) if path is not None]
-        for path, *_ in files:
-            look_at(path, limits=RECORDINGS)  # in a child process, so that a hostile file ends that one alone
+        # In a child process, so that a hostile file ends that one alone.
+        seen, *_ = [look_at(path, limits=RECORDINGS) for path, *_ in files]
+        end = clip.end_in(seen.duration)
         facts = container_facts(clip.path, clip.audio)
         hashes = {"sha256": hash_of(clip.path)}
         if clip.audio is not None:
             hashes["sound_sha256"] = hash_of(clip.audio)
-        reader = FrameReader(clip.path, start=clip.start, end=clip.end, fps=FPS)
+        reader = FrameReader(clip.path, start=clip.start, end=end, fps=FPS)
         self._decode(reader)
         sound = self._sound()
         if [identify(path) for path, *_ in files] != files:

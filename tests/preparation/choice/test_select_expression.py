@@ -11,8 +11,13 @@ from preparation.choice.select_expression import evaluate_condition, parse_selec
 COLUMNS = {"frames": pa.int32(), "blur": pa.float32(), "hdr": pa.bool_(), "emotion": pa.string(),
            "identity": pa.list_(pa.float32())}  # fmt: skip
 TABLE = pa.table(
-    {"frames": [10, 50, 90], "blur": [0.3, None, 0.6], "hdr": [False, True, None], "emotion": ["happy", None, "sad"],
-     "identity": [[0.5], None, [1.0]]},
+    {
+        "frames": [10, 50, 90],
+        "blur": [0.3, None, 0.6],
+        "hdr": [False, True, None],
+        "emotion": ["happy", None, "sad"],
+        "identity": [[0.5], None, [1.0]],
+    },
     pa.schema(COLUMNS.items()),
 )
 
