@@ -26,7 +26,7 @@ from preparation.contact_sheet import SHEET_NAME, draw_contact_sheet
 from preparation.encoders import announced_dimensions
 from preparation.header_lengths import HeaderLengths
 from preparation.identities import write_identities
-from preparation.merge import REPORT_NAME, forget_failed, merge, read_record, unfinished
+from preparation.merge import REPORT_NAME, forget_failed, merge, read_record, reports_of, unfinished
 from preparation.plan import (
     PARTS_FOLDER,
     PIECE,
@@ -85,8 +85,9 @@ def _prepare(config: PrepareConfig, output: Path, console: Console) -> int:
     part = parse_part(config.part)
     if plan is None or has_new_clips(plan, config, clips):
         plan = _make_plan(config, clips, output, console)
+    problems = plan.problems
     plan = continued(plan, config, clips, output)
-    forget_failed(output, plan.part(*part), config.retry)
+    forget_failed(output, plan.part(*part), config.retry, problems)
     if unfinished(output, plan.part(*part)):
         with ClipWorkers(config) as workers:
             _write(plan, plan.part(*part), workers, workers.describe(), output, console)
@@ -95,7 +96,12 @@ def _prepare(config: PrepareConfig, output: Path, console: Console) -> int:
                 console.print(
                     f"encoder        {use.device}: {use.frames} frames in {use.busy:.1f} s{again}", markup=False
                 )
-    reports = [clip for shard in plan.part(*part) for clip in (read_record(output, shard.name) or {})["clips"]]
+    reports = [
+        report
+        for shard in plan.part(*part)
+        if (record := read_record(output, shard.name)) is not None
+        for report in reports_of(record, shard)
+    ]
     console.print(summary_table(reports))
     if frames := sum(report["frames"] for report in reports):
         console.print(step_table(step_seconds(reports), frames))

@@ -186,3 +186,66 @@ def test_a_scan_of_an_archive_is_that_of_the_unpacked_folder(videos, whole, tmp_
     settings = {"dataset": "manifest", "dataset.list_file": source / "clips.csv"}
     config = compose("prepare", PrepareConfig, command("scan", source, output, **settings)[2:])
     assert [clip.problem for clip in find_clips(config.dataset, source).clips] == [None] * len(set(paths))
+
+
+def test_rows_with_errors_fail_and_are_prepared_once_they_are_mended(videos, tmp_path):
+    """The others are scanned and encoded at once; a second scan and encoding add the mended ones as new shards."""
+    first, second, third, *_ = sorted(path.name for path in videos.glob("WDA*.mp4"))
+    lines = ["path,start,end", f"{first},,", f"{second},0,99", f"{third},soon,2", f"{first},0,1", "gone.mp4,,"]
+    clips = tmp_path / "clips.csv"
+    clips.write_text("\n".join(lines))
+    output = tmp_path / "out"
+    settings = {
+        "dataset": "manifest",
+        "dataset.list_file": clips,
+        "workers": 1,
+        "max_rejected": 1,
+        "select": "frames>9",
+    }
+    printed = run("scan", videos, output, 3, **settings)
+    assert "3 of 5 rows have errors: row 3: start is 'soon'" in printed
+    assert "4 of 5 clips could not be read" in printed
+    rows = {row["clip"]: row for row in read_scan(output).to_pylist()}
+    assert len(rows) == 5
+    assert sorted(str(row["problem"]) for row in rows.values()) == [
+        "None",
+        "bad_row",
+        "bad_row",
+        "bad_row",
+        "outside_video",
+    ]
+    assert "4 of 5 clips failed" in run("encode", videos, output, 3, **settings)
+    shards = {path.name: path.read_bytes() for path in output.glob("*.tar")}
+    assert len(Index.read(output).samples) == 1
+    clips.write_text("\n".join([*lines[:2], f"{second},0,2", f"{third},,2"]))
+    run("scan", videos, output, **settings)
+    run("encode", videos, output, **settings)
+    assert check(output) == []
+    assert len(Index.read(output).samples) == 3
+    report = json.loads((output / "report.json").read_text())["clips"]
+    assert [clip["status"] for clip in report] == ["kept"] * 3
+    assert {path.name: path.read_bytes() for path in output.glob("*.tar")}.items() >= shards.items()
+
+
+def test_a_video_replaced_after_its_encoding_failed_gets_the_spans_of_its_second_scan(videos, tmp_path):
+    source, output = tmp_path / "videos", tmp_path / "out"
+    source.mkdir()
+    for name in ("Zcopy", "WDA_SynthAbel_001"):
+        for ending in (".mp4", ".csv"):
+            shutil.copy(videos / f"{name}{ending}", source)
+    whole = (source / "Zcopy.mp4").read_bytes()
+    (source / "Zcopy.mp4").write_bytes(whole[: len(whole) // 2])
+    settings = {"workers": 1, "max_rejected": 1}
+    run("scan", source, output, 3, select="frames>9", **settings)
+    run("encode", source, output, 3, select="frames>9", **settings)
+    (source / "Zcopy.mp4").write_bytes(whole)
+    run("scan", source, output, select="frames>9", **settings)
+    run("encode", source, output, select="frames>9", **settings)
+    assert check(output) == []
+    assert len(Index.read(output).samples) == 2
+    once = tmp_path / "once"
+    run("scan", source, once, **settings)
+    run("encode", source, once, select="frames>9", **settings)
+    assert {p.name: p.read_bytes() for p in output.glob("*.tar")} == {
+        p.name: p.read_bytes() for p in once.glob("*.tar")
+    }
