@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -140,6 +141,21 @@ def scan_task(config: PrepareConfig) -> int:
     return SOME_FAILED if scan(config) else 0
 
 
+def all_task(config: PrepareConfig) -> int:
+    """Scans the clips of this part, and prepares the shots that meet ``select`` if all other parts are scanned.
+
+    Returns:
+        0, or 3 as ``scan_task`` and ``prepare_task`` do.
+    """
+    from preparation.scan_tasks import scan
+
+    failed = scan(replace(config, task="scan"))
+    if failed is None:
+        new_console(stderr=True).print("Then run the same command again, which prepares the chosen shots.")
+        return 0
+    return prepare_task(replace(config, task="encode")) or (SOME_FAILED if failed else 0)
+
+
 def choose_task(config: PrepareConfig) -> int:
     """Applies ``select`` to a finished scan, writes the list of chosen shots and prints what the others miss."""
     from preparation.scan_tasks import choose
@@ -197,6 +213,7 @@ def weights_task(config: PrepareConfig) -> int:
 
 TASKS = {
     "prepare": prepare_task,
+    "all": all_task,
     "scan": scan_task,
     "choose": choose_task,
     "encode": prepare_task,
@@ -252,7 +269,8 @@ def _make_plan(config: PrepareConfig, clips: list[ClipSource], output: Path, con
 
 def _size_of(plan: Plan, known: set[str], frame_bytes: int) -> str:
     """What will be prepared: clips, hours and bytes."""
-    frames = [count for key, count in plan.frames.items() if key not in known and key.rpartition(PIECE)[0] not in known]
+    new = (key for key in plan.frames.keys() - plan.problems.keys() - known if key.rpartition(PIECE)[0] not in known)
+    frames = [plan.frames[key] for key in new]
     size = frame_bytes * sum(frames)
     shown = f"{size / 1e12:.2f} TB" if size >= 1e12 else f"{size / 1e9:.2f} GB"
     more = " more" if known else ""

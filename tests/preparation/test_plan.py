@@ -245,7 +245,7 @@ def test_a_clip_whose_problem_is_gone_is_the_current_one(videos, tmp_path):
 
 def test_a_span_that_is_not_in_its_video_fails(videos):
     beyond, after, rounded = (
-        replace(clips_of(videos)[1], key=str(number), start=start, end=end)
+        replace(clips_of(videos)[2], key=str(number), start=start, end=end)
         for number, (start, end) in enumerate([(0.0, 6.5), (5.5, None), (4.0, 5.9)])
     )
     found = {

@@ -249,3 +249,14 @@ def test_a_video_replaced_after_its_encoding_failed_gets_the_spans_of_its_second
     assert {p.name: p.read_bytes() for p in output.glob("*.tar")} == {
         p.name: p.read_bytes() for p in once.glob("*.tar")
     }
+
+
+def test_one_command_scans_and_encodes(videos, whole, tmp_path):
+    printed = run("all", videos, tmp_path, part="1/2", workers=1)
+    assert "run the same command again" in printed
+    assert not list(tmp_path.glob("*.tar"))
+    printed = run("all", videos, tmp_path, workers=1)
+    assert "plan: 6 clips, 0.00 h, about 0.00 GB" in printed
+    assert check(tmp_path) == []
+    assert len(Index.read(tmp_path).samples) == 6
+    assert table_path(tmp_path).read_bytes() == table_path(whole).read_bytes()
