@@ -100,6 +100,7 @@ class _ClipScan:
         # In a child process, so that a hostile file ends that one alone.
         seen, *_ = [look_at(path, limits=RECORDINGS) for path, *_ in files]
         end = clip.end_in(seen.duration)
+        box = clip.crop_in(seen.width, seen.height)
         facts = container_facts(clip.path, clip.audio)
         hashes = {"sha256": hash_of(clip.path)}
         if clip.audio is not None:
@@ -119,6 +120,7 @@ class _ClipScan:
             raise Rejected(Reason.AV_MISMATCH, detail)
         width, height = self.signals.size
         common = _names(clip) | facts | hashes | {"width": width, "height": height, "shots": len(shots)}
+        common["box"] = None if box is None else " ".join(map(str, box))
         times = np.array(reader.times)
         rows = [self._shot(number, shot, thumbnails, times, sound) for number, shot in enumerate(shots)]
         for row, person in zip(rows, people_of_clip(rows), strict=True):

@@ -11,6 +11,7 @@ import signal
 import sys
 import tarfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -249,6 +250,22 @@ def test_a_video_replaced_after_its_encoding_failed_gets_the_spans_of_its_second
     assert {p.name: p.read_bytes() for p in output.glob("*.tar")} == {
         p.name: p.read_bytes() for p in once.glob("*.tar")
     }
+
+
+def test_the_list_of_chosen_shots_is_a_list_of_clips(videos, tmp_path):
+    name = sorted(path.name for path in videos.glob("WDA*.mp4"))[0]
+    clips = tmp_path / "clips.csv"
+    clips.write_text(f"path,start,end,speaker,emotion,level,split,box\n{name},0.2,2,ann,sad,2,test,0 0 96 96\n")
+    settings = {"dataset": "manifest", "dataset.list_file": clips, "workers": 1, "select": "frames>9"}
+    run("scan", videos, tmp_path, **settings)
+    run("choose", videos, tmp_path, **settings)
+    chosen = {"dataset": "manifest", "dataset.list_file": tmp_path / "scan/chosen.csv"}
+    configs = [
+        compose("prepare", PrepareConfig, command("scan", videos, tmp_path, **keys)[2:]) for keys in (settings, chosen)
+    ]
+    (listed,), (again,) = (find_clips(config.dataset, videos).clips for config in configs)
+    assert again == replace(listed, key=again.key, start=again.start, end=again.end)
+    assert (again.start, again.end) == (pytest.approx(0.2, abs=0.05), pytest.approx(2, abs=0.05))
 
 
 def test_one_command_scans_and_encodes(videos, whole, tmp_path):
