@@ -26,6 +26,7 @@ from preparation.layouts import find_clips
 from preparation.scan.scan_clips import _file, _scan, merge_scan, read_scan, table_path
 from preparation.synthetic import write_dataset
 from preparation.tasks import TASKS
+from runtime.locks import LockedError, locked
 from tests.helpers import ROOT, warm
 
 pytestmark = pytest.mark.slow
@@ -273,3 +274,15 @@ def test_one_command_scans_and_encodes(videos, whole, tmp_path):
     assert check(tmp_path) == []
     assert len(Index.read(tmp_path).samples) == 6
     assert table_path(tmp_path).read_bytes() == table_path(whole).read_bytes()
+
+
+@pytest.mark.parametrize(("task", "lock"), [("scan", "scan/.part-0-of-1.lock"), ("encode", "parts/.part-1-of-1.lock")])
+def test_a_second_run_into_one_output_is_refused(tmp_path, task, lock):
+    (tmp_path / lock).parent.mkdir()
+    with (
+        locked(tmp_path / lock, "the output", "wait"),
+        pytest.raises(
+            LockedError, match="is being written by process .*; wait for it, or give each process another part"
+        ),
+    ):
+        run(task, tmp_path, tmp_path)
