@@ -270,7 +270,7 @@ def test_one_command_scans_and_encodes(videos, whole, tmp_path):
     assert "run the same command again" in printed
     assert not list(tmp_path.glob("*.tar"))
     printed = run("all", videos, tmp_path, workers=1)
-    assert "plan: 6 clips, 0.00 h, about 0.00 GB" in printed
+    assert "plan: 6 clips, 0.00 h, about 0.01 GB" in printed
     assert check(tmp_path) == []
     assert len(Index.read(tmp_path).samples) == 6
     assert table_path(tmp_path).read_bytes() == table_path(whole).read_bytes()
