@@ -73,9 +73,8 @@ def _known(row: Row, columns: Sequence[str], names: dict[str, None]) -> Row:
     for name, value in row.items():
         plain = _plain(name)
         value = value.strip() if isinstance(value, str) else value
-        if (
-            plain in columns and value is not None and value != "" and value == value
-        ):  # NaN is how tables without null say it
+        missing = value is None or value == "" or value != value  # NaN, in tables that have no null
+        if plain in columns and not missing:
             known[plain] = value
     return known
 
