@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from configs.emotion import EmotionConfig
-from configs.fields import at_least, between, choice, literal, part, positive, share
+from configs.fields import Constraint, at_least, between, choice, literal, part, positive, share
 from configs.models import MAX_GUIDANCE
 from configs.preparation import Device, FaceConfig, Landmarks
 
@@ -151,9 +151,15 @@ class ExportConfig:
         vaid: V-AID of the training, for a run of an earlier version, which does not hold it.
         emotion: Run directory of the emotion experiment. Its label table and text mapping become part of the export and
             of later exports of the run.
+        output: File to write in place of RUN/export/ethd.safetensors.
+        half: Store the weights as float16: half the size, for a file to give away.
+        scores: JSON file of tools.quality.ethd_synthetic, whose numbers become part of the file's record.
     """
 
     task: str = choice("export", "export")
     run: str = literal()
     vaid: str | None = literal(None)
     emotion: str | None = literal(None)
+    output: str | None = literal(None, Constraint(lambda value: value.endswith(".safetensors"), "a .safetensors file"))
+    half: bool = False
+    scores: str | None = literal(None)
