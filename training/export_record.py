@@ -13,6 +13,7 @@ from lightning_modules.checkpoints import checkpoint_file, run_of
 from runtime.json_text import parse_json
 
 PACKAGES = ("python", "torch", "emotivetalk")  # whose versions are kept
+WANTED = "expected JSON of tools.quality.ethd_synthetic"
 
 
 def export_record(run: str | Path, scores: str | Path | None = None) -> dict[str, Any]:
@@ -57,7 +58,7 @@ def _numbers(file: Path) -> dict[str, float]:
             f"scores={file}: cannot be read ({error}); expected JSON of tools.quality.ethd_synthetic"
         ) from error
     if not numbers:
-        raise ConfigError(f"scores={file}: holds no numbers; expected JSON of tools.quality.ethd_synthetic")
+        raise ConfigError(f"scores={file}: holds no numbers; {WANTED}")
     return numbers
 
 
