@@ -67,7 +67,7 @@ def small_plan(folder: Path, experiment: str = EXPERIMENT, more: Sequence[str] =
         train(emotion, "emotion/tiny", "Train the emotion model", data, (), ()),
         train(ethd, experiment, f"Train ETHD ({experiment})", people, (f"vaid={vaid}", *more), (vaid_last,)),
         Step("draft", "Export without scores", (*export, f"output={draft}"), reads=(last, emotion), writes=(draft,)),
-        Step("score", "Score the export on held-out speakers", score, reads=(draft, people / "index.json"), stdout=scores),
+        Step("score", "Score it on held-out speakers", score, reads=(draft, people / "index.json"), stdout=scores),
         Step(
             "export",
             "Export with scores",
@@ -87,7 +87,7 @@ def adopt(file: Path, target: Path = SMALL) -> None:
     """
     if (size := file.stat().st_size) > MOST:
         raise UserError(
-            f"{file}: has {size / 1e6:.1f} MB, at most {MOST / 1e6:.0f} MB are kept in the tree; choose a smaller network"
+            f"{file}: has {size / 1e6:.1f} MB, the tree keeps at most {MOST / 1e6:.0f} MB; choose a smaller network"
         )
     load_export(file)
     write_whole(target, file.read_bytes())

@@ -196,8 +196,9 @@ class VideoService:
         try:
             self.visitors.use(session, source)
             if self.needs_landmarks and folder.name != "speech":
-                if self.visitors.examples in source.resolve().parents:
-                    landmarks = str(source.with_suffix(".csv"))
+                own = source.with_suffix(".csv")
+                if self.visitors.examples in source.resolve().parents and own.is_file():
+                    landmarks = str(own)
                 if landmarks is None:
                     raise GenerationError(
                         f"{source.name}: this run was trained on data with landmark files and cannot find a face by "
