@@ -58,12 +58,16 @@ def _person(service: VideoService, example: ExampleSpeaker | None) -> dict[str, 
     """Inputs of portrait and speech."""
     values = filled_in(service, example) if example is not None else {}
     portrait = picture(
-        "Portrait", "One face, from the front.", value=values.get("portrait"), height=260, elem_id="portrait"
+        "Portrait",
+        "The face that speaks, seen from the front.",
+        value=values.get("portrait"),
+        height=240,
+        elem_id="portrait",
     )
     # Examples have their landmarks, so only the picture of somebody else needs a file.
     with gr.Column(visible=service.needs_landmarks and example is None, elem_id="landmarks") as of_portrait:
         file = landmarks()
-    length = f"Whom the face shall say it after; up to {service.config.max_seconds:g} seconds."
+    length = f"What the face says: a file or a recording of up to {service.config.max_seconds:g} seconds."
     speech = sound("Speech", length, value=values.get("speech"), elem_id="speech")
     if service.needs_landmarks:
         portrait.input(lambda: (gr.update(visible=True), None), None, [of_portrait, file], **INTERNAL_EVENT)
@@ -79,7 +83,9 @@ def _emotion(service: VideoService, example: ExampleSpeaker | None) -> dict[str,
     first = values.get("label", labels[0] if labels else None)
     levels = levels_of(service, first) | ({"value": values["level"]} if "level" in values else {})
     names = [(SOURCES[name], name) for name in service.sources]
-    source = gr.Radio(names, value=chosen, label="Emotion from", info="What the face shall express.", elem_id="source")
+    source = gr.Radio(
+        names, value=chosen, label="Emotion from", info="Where the expression of the face comes from.", elem_id="source"
+    )
     with gr.Row(visible=chosen == "label") as by_label:
         label = gr.Dropdown(
             labels, value=first, label="Emotion", info="One of those in the training data.", elem_id="label"

@@ -25,22 +25,26 @@ CONSENT = (
 CSS = """
 .gradio-container { max-width: 1100px !important; margin: 0 auto !important; }
 #title h1 { margin-bottom: 0 }
-#message { min-height: 1.5em }
+#message { min-height: 1.5em; padding: 0 }
 #message p { margin: .2em 0; overflow-wrap: anywhere }
 #message .failed { border-left: 4px solid #c2410c; padding-left: .6em }
-.help { margin: 0; font-size: .9em; color: var(--body-text-color-subdued) }
-#examples .gallery { display: flex; flex-wrap: wrap; gap: 8px }
-#film video { width: 100%; object-fit: contain }
-@media (max-width: 600px) { .gradio-container { padding: 8px !important } }
+.help { margin-bottom: -12px; padding: 0 !important; font-size: .9em; color: var(--block-info-text-color) }
+#film video { max-height: 340px; object-fit: contain }
+#go { position: sticky; bottom: 8px; z-index: 5 }
+@media (max-width: 600px) {
+  .gradio-container { padding: 8px !important }
+  #shown { order: -1 }
+}
 """
 PROGRESS = gr.Progress()
 
 
 def theme() -> gr.themes.Base:
-    """Gradio's default theme with the visitor's system fonts, so that no font is downloaded."""
+    """Gradio's default theme with the visitor's system fonts, so that no font is downloaded, and darker help."""
     fonts = ("system-ui", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")
     mono = ("ui-monospace", "Menlo", "Consolas", "monospace")
-    return gr.themes.Default(font=list(fonts), font_mono=list(mono))
+    look = gr.themes.Default(font=list(fonts), font_mono=list(mono))
+    return look.set(block_info_text_color="*neutral_600", block_info_text_color_dark="*neutral_300")
 
 
 def build_page(
@@ -68,7 +72,7 @@ def build_page(
                 gallery = _gallery(examples, examples_with_face)
                 form = build_form(service, first)
                 go = gr.Button("Make the video", variant="primary", elem_id="go")
-            with gr.Column():
+            with gr.Column(elem_id="shown"):  # on a phone, above the form
                 film, message, video, record = _result(shown)
                 stop = gr.Button("Stop", interactive=False, elem_id="stop")
                 gr.Markdown(CONSENT, elem_id="consent")
@@ -108,15 +112,13 @@ def _about(service: VideoService) -> str:
 
 def _gallery(examples: Sequence[ExampleSpeaker], with_face: Sequence[ExampleSpeaker]) -> gr.Dataset:
     """Pictures of the example speakers. Without a face that this run detects, only their voices are used."""
-    label = "Examples: synthetic speakers" if with_face else "Examples: voices of synthetic speakers"
-    explained("Choose a face: its portrait, voice and emotion are filled in." if with_face else
-              "Choose a face: its voice is filled in. This run does not detect synthetic faces.")  # fmt: skip
+    filled = "portrait, voice and emotion are filled in" if with_face else "voice is filled in"
     return gr.Dataset(
         components=[gr.Image(render=False)],
         samples=[[str(example.portrait)] for example in with_face or examples],
         type="index",
         layout="gallery",
-        label=label,
+        label=f"Examples: choose a face, and its {filled}",
         elem_id="examples",
     )
 
@@ -173,6 +175,7 @@ def _wire(
         show_progress_on=shown[0],
         concurrency_limit=None,
         api_visibility="private",
+        scroll_to_output=True,  # on a phone, the video is far from the button
     )
     made.then(end, None, stop, **INTERNAL_EVENT)
     stop.click(halt, None, None, **INTERNAL_EVENT)
