@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -47,7 +48,7 @@ def build_form(service: VideoService, example: ExampleSpeaker | None = None) -> 
 
 def filled_in(service: VideoService, example: ExampleSpeaker) -> dict[str, Any]:
     """Values of the inputs for an example, by their names in ``VideoRequest``."""
-    values: dict[str, Any] = {"portrait": str(example.portrait), "landmarks": None, "speech": str(example.speech)}
+    values: dict[str, Any] = {"portrait": str(example.portrait), "speech": str(example.speech)}
     table = service.pipeline.exported.table
     if table is not None and example.emotion in table.emotions:
         values |= {"source": "label", "label": example.emotion, "level": max(table.levels_of(example.emotion))}
@@ -64,13 +65,17 @@ def _person(service: VideoService, example: ExampleSpeaker | None) -> dict[str, 
         height=240,
         elem_id="portrait",
     )
-    # Examples have their landmarks, so only the picture of somebody else needs a file.
-    with gr.Column(visible=service.needs_landmarks and example is None, elem_id="landmarks") as of_portrait:
+    with gr.Column(visible=False, elem_id="landmarks") as of_portrait:
         file = landmarks()
     length = f"What the face says: a file or a recording of up to {service.config.max_seconds:g} seconds."
     speech = sound("Speech", length, value=values.get("speech"), elem_id="speech")
+
+    def other_portrait(upload: dict[str, Any] | None) -> list[Any]:
+        """Asks for landmarks of a picture that is no example, and forgets those of the one before."""
+        return [gr.update(visible=upload is not None and not service.is_example(Path(upload["path"]))), None]
+
     if service.needs_landmarks:
-        portrait.input(lambda: (gr.update(visible=True), None), None, [of_portrait, file], **INTERNAL_EVENT)
+        portrait.change(other_portrait, portrait, [of_portrait, file], preprocess=False, **INTERNAL_EVENT)
     return {"portrait": portrait, "landmarks": file, "speech": speech}
 
 

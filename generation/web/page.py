@@ -131,7 +131,7 @@ def _wire_examples(
     with_face: Sequence[ExampleSpeaker],
 ) -> None:
     """Fills in an example when its picture is clicked."""
-    names = ["portrait", "landmarks", "speech", "source", "label", "level"] if with_face else ["speech"]
+    names = ["portrait", "speech", "source", "label", "level"] if with_face else ["speech"]
 
     def choose(number: int) -> list[Any]:
         values = filled_in(service, (with_face or examples)[number])

@@ -83,6 +83,10 @@ class VideoService:
         there = {"label": exported.table is not None, "text": exported.text is not None}
         return tuple(name for name in SOURCES if there.get(name, True))
 
+    def is_example(self, file: Path) -> bool:
+        """Whether a file is one of an example speaker."""
+        return self.visitors.examples.resolve() in file.resolve().parents
+
     def make_example(self, speaker: ExampleSpeaker) -> Generated:
         """Generates the video of an example, beside its files, before the page is served."""
         level = None if self.pipeline.exported.table is None else LEVEL
@@ -196,8 +200,7 @@ class VideoService:
         try:
             self.visitors.use(session, source)
             if self.needs_landmarks and folder.name != "speech":
-                own = source.with_suffix(".csv")
-                if self.visitors.examples in source.resolve().parents and own.is_file():
+                if self.is_example(source) and (own := source.with_suffix(".csv")).is_file():
                     landmarks = str(own)
                 if landmarks is None:
                     raise GenerationError(

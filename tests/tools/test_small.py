@@ -37,12 +37,11 @@ def test_an_export_changes_nothing_that_its_own_step_reads(runs, tmp_path):
     """Or the same command would export and score again."""
     run = tmp_path / "runs" / "ethd" / "small"
     shutil.copytree(runs / "ethd", run)
-    touch(tmp_path / "runs" / "emotion" / "small" / "emotion_table.safetensors")
+    touch(tmp_path / "runs" / "emotion" / "small", "emotion_table.safetensors")
     draft = next(step for step in small_plan(tmp_path) if step.name == "draft")
     before = draft.digest()
     export(run, output=tmp_path / "draft.safetensors", half=True)
-    (run / "emotion").mkdir()
-    touch(run / "emotion" / "emotion_table.safetensors")
+    touch(run / "emotion", "emotion_table.safetensors")
     assert draft.digest() == before
 
 
