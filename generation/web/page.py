@@ -85,13 +85,13 @@ def _result(shown: VideoResult) -> list[Any]:
     """The video, the message and the two download buttons."""
     file, words, video, record = _shown_result(shown)
     film = gr.Video(file, label="The video", interactive=False, buttons=[], autoplay=file is not None, elem_id="film")
-    message = gr.HTML(words, elem_id="message")
+    message = gr.HTML(words, padding=False, elem_id="message")
+    explained("The record (.json) lists every file, setting and weight of the video.")
     with gr.Row():
         found = [
             gr.DownloadButton(f"Download the {name}", elem_id=place, **look)
             for name, place, look in (("video", "download", video), ("record", "record", record))
         ]
-    explained("The record (.json) lists every file, setting and weight of the video.")
     return [film, message, *found]
 
 

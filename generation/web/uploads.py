@@ -12,7 +12,7 @@ ONLY_FULLSCREEN: list[Any] = ["fullscreen"]
 
 def explained(text: str) -> None:
     """Adds a line of help above an input that has no room for one."""
-    gr.HTML(text, elem_classes="help")
+    gr.HTML(text, padding=False, elem_classes="help")
 
 
 def picture(label: str, help_text: str, **look: Any) -> gr.Image:

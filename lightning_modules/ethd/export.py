@@ -335,9 +335,7 @@ def _halved(name: str, tensor: Tensor, target: Path) -> Tensor:
         return tensor
     half = tensor.half()
     if not torch.equal(half.isfinite(), tensor.isfinite()):
-        raise CheckpointError(
-            f"{target}: {name} has values above 65504, which float16 cannot hold; leave out half=true"
-        )
+        raise CheckpointError(f"{target}: {name} has values above 65504, too large for float16; leave out half=true")
     return half
 
 

@@ -312,7 +312,7 @@ def report(run: str, shards: str, **options: str) -> dict[str, object]:
         for speaker in speakers_of(others)
     }
     means = {name: mean(person[name] for person in people.values()) for name in SCORES}
-    return people | means | {"emotion_relative": means["emotion"] / means["emotion_of_true_clips"]}
+    return {**people, **means, "emotion_relative": means["emotion"] / means["emotion_of_true_clips"]}
 
 
 if __name__ == "__main__":
