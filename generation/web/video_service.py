@@ -88,7 +88,7 @@ class VideoService:
         return self.visitors.examples.resolve() in file.resolve().parents
 
     def make_example(self, speaker: ExampleSpeaker) -> Generated:
-        """Generates the video of an example, beside its files, before the page is served."""
+        """Generates the video of an example, next to its files, before the page is served."""
         level = None if self.pipeline.exported.table is None else LEVEL
         emotion = EmotionConfig(label=speaker.emotion, level=level) if level else EmotionConfig()
         case = VideoCase(speaker.portrait, speaker.speech, self.visitors.examples / VIDEO, emotion)
