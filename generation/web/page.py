@@ -31,6 +31,7 @@ CSS = """
 .help { margin-bottom: -12px; padding: 0 !important; font-size: .9em; color: var(--block-info-text-color) }
 #film video { max-height: 340px; object-fit: contain }
 #go { position: sticky; bottom: 8px; z-index: 5 }
+.gradio-container:has(#go), .gradio-container :has(#go) { overflow: visible !important }  /* or it would not stick */
 @media (max-width: 600px) {
   .gradio-container { padding: 8px !important }
   #shown { order: -1 }

@@ -69,7 +69,7 @@ def test_the_scores_of_an_export_are_shown(runs, tmp_path):
     record = {"scores": {"lips_neutral": 0.9123, "emotion_relative": 1.0}}
     file = export(runs / "ethd", output=tmp_path / "scored.safetensors", record=record)
     found = {finding.what: finding.text for finding in findings_of(file, lambda name: None)[1]}
-    assert found["scores"] == "lips_neutral 0.912, emotion_relative 1"
+    assert found["scores"] == "emotion_relative 1, lips_neutral 0.912"
 
 
 def test_the_record_of_a_stranger_is_one_line_each(runs, tmp_path):
