@@ -29,6 +29,7 @@ CSS = """
 #message p { margin: .2em 0; overflow-wrap: anywhere }
 #message .failed { border-left: 4px solid #c2410c; padding-left: .6em }
 .help { margin-bottom: -12px; padding: 0 !important; font-size: .9em; color: var(--block-info-text-color) }
+.help > *, #message > * { padding-inline: 0 !important }
 #film video { max-height: 340px; object-fit: contain }
 #go { position: sticky; bottom: 8px; z-index: 5 }
 .gradio-container:has(#go), .gradio-container :has(#go) { overflow: visible !important }  /* or it would not stick */
