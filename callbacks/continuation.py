@@ -1,6 +1,8 @@
-"""Restores a resumed run to its checkpoint: truncates the local log and runs a validation that is still due."""
+"""Restores a resumed run to its checkpoint: stores its configuration, truncates the local log and validates if due."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
@@ -14,13 +16,17 @@ class Continuation(Callback):
 
     Args:
         validate_every: Steps between validations.
+        restored: Called on the first rank once the checkpoint has been loaded.
     """
 
-    def __init__(self, validate_every: int) -> None:
+    def __init__(self, validate_every: int, restored: Callable[[], object] = lambda: None) -> None:
         self.validate_every = validate_every
+        self.restored = restored
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Truncates the log, and validates if a validation is due at this step."""
+        if trainer.is_global_zero:
+            self.restored()
         step = trainer.global_step
         for logger in trainer.loggers:
             if isinstance(logger, CsvLog):

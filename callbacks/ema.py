@@ -71,17 +71,31 @@ class WeightAverage(Callback):
             yield name, _gathered(self.weights[name], parameter)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Replaces the weights by the average and keeps the weights on the CPU."""
+        """Exchanges weights and average in place; under DeepSpeed, keeps the weights on the CPU meanwhile."""
         parameters = _parameters(pl_module)
-        self._raw = {name: parameter.data.to("cpu", copy=True) for name, parameter in parameters.items()}
-        for name, average in self.whole(pl_module):
-            parameters[name].data.copy_(average)
+        others = {name: each for name, each in parameters.items() if not self._exchange(name, each)}
+        self._raw = {name: parameter.data.to("cpu", copy=True) for name, parameter in others.items()}
+        for name, parameter in others.items():
+            parameter.data.copy_(_gathered(self.weights[name], parameter))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Restores the weights."""
         for name, parameter in _parameters(pl_module).items():
-            parameter.data.copy_(self._raw[name])
+            if name in self._raw:
+                parameter.data.copy_(self._raw[name])
+            else:
+                self._exchange(name, parameter)
         self._raw = {}
+
+    def _exchange(self, name: str, parameter: Parameter) -> bool:
+        """Exchanges a parameter and its average, unless the average is divided among the ranks or more precise."""
+        average = self.weights[name]
+        if hasattr(parameter, "_hp_mapping") or average.dtype != parameter.dtype:
+            return False
+        kept = parameter.data.clone()
+        parameter.data.copy_(average)
+        average.copy_(kept)
+        return True
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Adds the average under its own key on rank 0."""

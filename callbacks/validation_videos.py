@@ -49,9 +49,7 @@ class VideoMaker:
     def chosen(self, trainer: Trainer) -> list[Clip]:
         """The set of clips; each rank generates ``[global_rank::world_size]`` of them."""
         data: ShardDataModule = trainer.datamodule  # type: ignore[attr-defined]
-        clips = data.clips["val"]
-        places = np.linspace(0, len(clips) - 1, min(self.count, len(clips))).round().astype(int)
-        return [clips[place] for place in places]
+        return data.clips["val"].spread(self.count)[:]
 
     def read(self, trainer: Trainer, clip: Clip) -> ClipBatch:
         """Reads a clip from its first frame, with its video if the shards contain it."""

@@ -46,10 +46,11 @@ FLAGS |= dict.fromkeys(("--cfg", "-c", "--package", "-p", "--config-path", "-cp"
 FLAGS |= dict.fromkeys(("--config-dir", "-cd", "--experimental-rerun"), True)
 PLUGINS = ("optuna", "submitit_slurm", "submitit_local")  # options of Hydra's plugins
 INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")  # values of --info
-NUMBERS = {  # cause given by OmegaConf -> expected value
+WANTED = {  # cause given by OmegaConf -> expected value
     "could not be converted to Integer": "a whole number",
     "could not be converted to Float": "a number",
     "is not a valid bool": "true or false",
+    "is not Optional": "a value; it cannot be null",
 }
 
 
@@ -300,7 +301,7 @@ def readable(error: Exception, config: type) -> str:
         return f"{file}.yaml: there is no key '{key}' in {schema}" + (f"; did you mean {near[0]}?" if near else "")
     merged = re.search(r"Error merging override (\S+)", str(error))
     cause = str(error.__cause__).splitlines()[0] if error.__cause__ else ""
-    for pattern, wanted in NUMBERS.items():
+    for pattern, wanted in WANTED.items():
         if merged and re.search(pattern, cause):
             return f"{merged.group(1)}: expected {wanted}"
     text = str(error).split("Config search path")[0]

@@ -121,7 +121,7 @@ class PrepareConfig:
 
     Attributes:
         task: prepare, merge, check or weights; or in three steps: scan (measure the videos), choose (apply ``select``
-            to the scan) and encode (prepare the chosen shots).
+            to the scan) and encode (prepare the chosen shots); all scans, chooses and encodes.
         source: Folder of raw videos; not needed with dataset=synthetic.
         output: Folder of the shards.
         part: ``i/n``: the i-th of n parts, i from 1; ``1/1`` is everything.
@@ -146,7 +146,7 @@ class PrepareConfig:
         store_video: Splits whose pixels are stored in the shards: none, test (val and test) or all.
     """
 
-    task: str = choice("prepare", "prepare", "scan", "choose", "encode", "merge", "check", "weights")
+    task: str = choice("prepare", "prepare", "all", "scan", "choose", "encode", "merge", "check", "weights")
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     preset: str = choice(MISSING, *PRESETS, "metrics")
     source: str | None = literal(None)

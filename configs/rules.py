@@ -84,7 +84,7 @@ def _prepare(config: PrepareConfig) -> None:
         raise ConfigError(
             "dataset.known: task=prepare compares nobody with other shards; use task=scan, then task=encode"
         )
-    if config.task not in ("prepare", "scan", "encode"):
+    if config.task not in ("prepare", "all", "scan", "encode"):
         return
     for device in config.devices:
         if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", device):

@@ -9,7 +9,7 @@ from typing import Any
 from configs.data import DataConfig
 from configs.emotion import EmotionModelConfig
 from configs.evaluation import EFIDConfig, FIDConfig, FVDConfig, SyncConfig
-from configs.fields import MISSING, at_least, choice, constrained, literal, positive, registered, rule
+from configs.fields import MISSING, Constraint, at_least, choice, constrained, literal, positive, registered, rule
 from configs.loggers import LoggerConfig
 from configs.models import EthdConfig, VAIDConfig
 from configs.proxy import ProxyConfig
@@ -71,7 +71,7 @@ class TrainerConfig:
         max_steps: Number of optimizer steps.
         max_minutes: Time limit, minutes; null for none.
         validate_every: Steps between two validations.
-        validation_clips: Clips of each validation, over all ranks.
+        validation_clips: Clips of each validation, over all ranks; evenly spaced over the validation split.
         gradient_clip: Maximum norm of the gradient; null for no clipping.
         log_every: Steps between logged values.
         fast_dev_run: Run one step of training and validation and write nothing.
@@ -230,7 +230,7 @@ class TrainConfig:
     output: str = literal("outputs")
     seed: int = at_least(0, 0)
     ckpt_path: str | None = literal(None)
-    init: str = literal(NO_INIT)
+    init: str = literal(NO_INIT, Constraint(bool, "none, svd, or a run, checkpoint or export"))
     vaid: str | None = literal(None)
     encoders: dict[str, str] = registered(ENCODERS, {})
     data: DataConfig = field(default_factory=DataConfig)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import overload
 
 import numpy as np
@@ -67,14 +67,18 @@ class ClipList(Sequence[Clip]):
         entry = part.samples[int(part.rows[number - int(self._ends[of])])]  # negative: counted from the part's end
         return Clip(part.prefix + entry.key, part.dataset, entry, part.reader)
 
-    def first(self, count: int | None) -> ClipList:
-        """The first ``count`` clips; None for all."""
-        parts, left = [], len(self) if count is None else count
-        for part in self._parts:
-            rows = part.rows[:left]
-            left -= len(rows)
-            parts.append(ClipPart(part.samples, rows, part.dataset, part.reader, part.prefix))
-        return ClipList(parts)
+    def spread(self, count: int | None) -> ClipList:
+        """``count`` clips, evenly spaced, so that they are of all roots and of many speakers; None for all."""
+        if count is None or count >= len(self):
+            return self
+        places = np.linspace(0, len(self) - 1, count).round().astype(int)
+        begins = [0, *self._ends[:-1]]
+        return ClipList(
+            [
+                replace(part, rows=part.rows[places[(begin <= places) & (places < end)] - begin])
+                for part, begin, end in zip(self._parts, begins, self._ends, strict=True)
+            ]
+        )
 
     def readers(self) -> np.ndarray:
         """(N,) int64 index of each clip's reader."""

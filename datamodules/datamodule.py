@@ -239,7 +239,7 @@ class ShardDataModule(LightningDataModule):
         return StreamLoader(dataset, config.steps_per_epoch, self._fingerprint(clips), workers=config.workers)
 
     def val_dataloader(self) -> EvaluationLoader:
-        """Loader of the first window of the first ``validation_clips`` validation clips."""
+        """Loader of the first window of ``validation_clips`` validation clips, evenly spaced over the split."""
         return self._evaluation("val", self.config.window, self.validation_clips)
 
     def test_dataloader(self) -> EvaluationLoader:
@@ -247,7 +247,7 @@ class ShardDataModule(LightningDataModule):
         return self._evaluation("test", None)
 
     def _evaluation(self, split: str, window: int | None, count: int | None = None) -> EvaluationLoader:
-        clips = self._split_clips(split).first(count)
+        clips = self._split_clips(split).spread(count)
         dataset = EvaluationDataset(clips, self._batch_reader(self.config.fields), window, *self._rank())
         return EvaluationLoader(dataset, workers=self.config.workers)
 

@@ -15,7 +15,7 @@ from encoders.protocols import SAMPLE_RATE
 from generation.errors import GenerationError
 from generation.inputs import INPUT_LIMITS
 from media import MediaLimits, read_recording
-from media.writer import AAC_RATES, LAYOUTS
+from media.writer import AAC_RATES, LAYOUTS, sound_encoder
 from preparation.prepare_clip import loudest_second
 
 MAX_SOUND_RATE = 48_000  # samples per second; higher rates add nothing audible
@@ -32,7 +32,7 @@ class PreparedSpeech:
         sound: (C, S') float32, the sound at ``rate`` for the video: the file's channels where players take them.
         rate: Samples per second of ``sound``: the file's own rate if AAC supports it.
         copied: File whose sound is copied into the video instead of encoding ``sound``, or None.
-        codec: Codec of the video's sound: AAC, or that of the copied sound.
+        codec: Codec of the video's sound: AAC, MP3 for peaks over full scale, or that of the copied sound.
         notes: Notes for the user.
     """
 
@@ -86,4 +86,5 @@ def read_speech(path: Path, *, length: float | None = None, limits: MediaLimits 
     if recording.rate in AAC_RATES and SAMPLE_RATE <= recording.rate <= MAX_SOUND_RATE:
         rate = recording.rate
     sound = recording.at(rate, channels=True) if whole else recording.at(rate)[None]
-    return PreparedSpeech(samples, sound, rate, notes=tuple(notes))
+    codec = "MP3" if sound_encoder(sound, rate) == "libmp3lame" else "AAC"
+    return PreparedSpeech(samples, sound, rate, codec=codec, notes=tuple(notes))

@@ -122,8 +122,6 @@ def damage_of(path: Path, again: bool = False) -> str | None:
     if not path.exists():
         return "no such checkpoint" if not path.is_symlink() else f"links to {os.readlink(path)}, which does not exist"
     if path.is_file():
-        if not zipfile.is_zipfile(path):
-            return "not a readable checkpoint (truncated, or not written by torch)"
         return content_damage(path, again)
     if not (path / DEEPSPEED_WEIGHTS).is_file():
         return f"not a readable checkpoint (a folder without {DEEPSPEED_WEIGHTS})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ from runtime.verified import verified_once
 CHECKPOINT_INFO = "emotivetalk"  # checkpoint key that holds the stage, sizes and encoders
 EMA = "ema"  # checkpoint key: {"weights": {parameter name: float32 average}, "updates": number of averaged steps}
 
+UNREADABLE = "not a readable checkpoint (truncated, or not written by torch)"
 # Up to ZeRO stage 2, rank 0 writes all weights; only the optimizer states are sharded.
 DEEPSPEED_WEIGHTS = "checkpoint/mp_rank_00_model_states.pt"
 
@@ -26,10 +28,12 @@ class CheckpointError(UserError):
 def checkpoint_file(run: str | Path) -> Path:
     """Path of the last checkpoint of a run directory; the path of a checkpoint is returned unchanged.
 
+    The path is that of the file that ``last.ckpt`` names now, so it stays the same while the run goes on.
+
     Raises:
         CheckpointError: If the file or directory does not exist, or the directory holds no checkpoint.
     """
-    path = weights_file(run)
+    path = weights_file(_named_now(Path(run)))
     if path.is_file():
         return path
     if not path.is_dir():
@@ -37,7 +41,12 @@ def checkpoint_file(run: str | Path) -> Path:
     last = path / "checkpoints" / "last.ckpt"
     if not last.exists():
         raise CheckpointError(f"{path}: has no checkpoints/last.ckpt; expected a run directory of train.py or a .ckpt")
-    return weights_file(last)
+    return weights_file(_named_now(last))
+
+
+def _named_now(path: Path) -> Path:
+    """The checkpoint that a link such as ``last.ckpt`` names now; another path is returned unchanged."""
+    return path.parent / os.readlink(path) if path.suffix == ".ckpt" and path.is_symlink() else path
 
 
 def run_of(checkpoint: Path) -> Path:
@@ -63,7 +72,7 @@ def read_checkpoint(path: str | Path, stage: str) -> dict[str, Any]:
     """
     file = weights_file(path)
     if file.is_file() and (damage := content_damage(file)):
-        raise CheckpointError(f"{path}: {damage}; use an earlier checkpoint of the run")
+        raise CheckpointError(f"{path}: {damage}; use a whole one, such as an earlier checkpoint of the run")
     checkpoint = open_checkpoint(path)
     check_stage(checkpoint, stage, path)
     if "module" in checkpoint:  # DeepSpeed's key for the state dict
@@ -79,7 +88,7 @@ def open_checkpoint(path: str | Path) -> dict[str, Any]:
     """
     file = weights_file(path)
     if file.is_file() and not zipfile.is_zipfile(file):
-        raise CheckpointError(f"{path}: not a readable checkpoint (truncated, or not written by torch)")
+        raise CheckpointError(f"{path}: {UNREADABLE}")
     try:
         # Memory-mapped: reading one key of a large checkpoint does not load all of it.
         found = load_saved(file, mmap=True)
@@ -98,6 +107,8 @@ def content_damage(file: Path, again: bool = False) -> str | None:
     The file is read once by one process, and the outcome is remembered (``runtime/verified.py``), unless ``again``.
     """
     try:
+        if not zipfile.is_zipfile(file):
+            return UNREADABLE
         member = verified_once(file, "CRC", lambda: damaged_member(file), again)
     except (OSError, zipfile.BadZipFile) as error:
         return f"not a readable checkpoint ({message_of(error)})"

@@ -10,6 +10,8 @@ import io
 import os
 import re
 import struct
+import zlib
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import IO, Any, TypeAlias, Union
@@ -17,8 +19,12 @@ from typing import IO, Any, TypeAlias, Union
 _BLOCK = 1 << 20  # bytes searched at a time
 _LONGEST = 128  # bytes of the longest beginning that is searched for
 MAX_PARTS = 10_000
+_MISSING = 1000  # numbers of Ogg pages that are lost; of more, a recorder has left out the beginning of a stream
+_DOUBTFUL = 1000  # Ogg pages at most whose checksum is computed although no other page follows them
+_MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 _UNKNOWN = (0, 0xFFFFFFFF)  # sizes that streams write, since they do not know theirs
 _PADDING = 4096  # bytes between an ID3 tag and the first frame that belongs to it
+_LONGEST_PATCH = 8  # bytes
 _SHORT = 0.05  # seconds of bytes after the sound that need no explanation
 
 ReadableFile: TypeAlias = Union[IO[bytes], "PartFile"]
@@ -58,8 +64,8 @@ class Part:
     Attributes:
         start: Place of its first byte in the file.
         size: Its bytes.
-        patches: Places in the part and the bytes that are read there instead of its own.
-        note: What is wrong with its header, in words; empty if nothing is.
+        patches: Places in the part and the bytes that are read there instead of its own, ascending.
+        note: What is wrong with it, in words; empty if nothing is.
     """
 
     start: int
@@ -103,7 +109,11 @@ class PartFile(io.RawIOBase):
         left = max(0, self._part.size - self._place)
         self._file.seek(self._part.start + self._place)
         data = bytearray(self._file.read(left if size < 0 else min(size, left)))
-        for place, patch in self._part.patches:
+        patches = self._part.patches
+        for number in range(bisect_left(patches, (self._place - _LONGEST_PATCH, b"")), len(patches)):
+            place, patch = patches[number]
+            if place >= self._place + len(data):
+                break
             for index, byte in enumerate(patch, place - self._place):
                 if 0 <= index < len(data):
                     data[index] = byte
@@ -130,14 +140,17 @@ def parts_of(file: ReadableFile, kind: str) -> list[Part]:
         kind: FFmpeg's name of its demuxer; the first of several counts.
 
     Returns:
-        At least one part, at most ``MAX_PARTS``. WAV headers with wrong sizes are patched.
+        At least one part, at most ``MAX_PARTS``. WAV headers with wrong sizes are patched, and checksums of Ogg pages
+        that hold damage: FFmpeg leaves out such a page, which lasts a second, and is to read the packets around it.
     """
     kind = kind.partition(",")[0]
     size = file.seek(0, os.SEEK_END)
     starts = sorted({0, *_starts(file, kind, size)})[:MAX_PARTS]
     parts = [Part(start, end - start) for start, end in zip(starts, [*starts[1:], size], strict=True)]
-    if kind == "ogg" and (missing := _missing_page(file, size)):
-        parts[-1] = replace(parts[-1], note=missing)
+    if kind == "ogg":
+        return _with_checksums(file, parts, size)
+    if kind == "mp3":
+        return [_with_length(file, part) for part in parts]
     return [_with_sizes(file, part) for part in parts] if kind == "wav" else parts
 
 
@@ -174,15 +187,72 @@ def _found(file: ReadableFile, pattern: re.Pattern[bytes]) -> Iterator[tuple[int
         kept = data[-_LONGEST:]
 
 
-def _missing_page(file: ReadableFile, size: int) -> str:
-    """A note if an Ogg file ends within a page, which players leave out; otherwise empty."""
-    start = max(0, size - (1 << 17))  # a page has less than 64 KiB
-    tail = _bytes(file, start, size - start)
-    page = tail.rfind(b"OggS\0")
-    table = tail[page + 27 : page + 27 + tail[page + 26]] if page >= 0 and page + 27 <= len(tail) else b""
-    if not table or page + 27 + len(table) + sum(table) <= len(tail):
-        return ""
-    return "is cut short within a page, whose sound cannot be read"
+def _with_checksums(file: ReadableFile, parts: list[Part], size: int) -> list[Part]:
+    """Ogg files with the checksums of their pages as they are, and notes on pages that are damaged or cut."""
+    end = doubtful = 0
+    numbers: dict[bytes, int] = {}  # stream -> number of its last page
+    patches: list[list[tuple[int, bytes]]] = [[] for _ in parts]
+    lost, cut, index = [0] * len(parts), [False] * len(parts), 0
+    for place, _ in _found(file, _PATTERNS["ogg"]):
+        if place < end:
+            continue
+        while index + 1 < len(parts) and place >= parts[index + 1].start:
+            index += 1
+            numbers.clear()
+        head = _bytes(file, place, 27 + 255)
+        table = head[27 : 27 + head[26]] if len(head) >= 27 else b""
+        length = 27 + len(table) + sum(table)
+        page = _bytes(file, place, length)
+        follows = len(page) == length >= 27 and _bytes(file, place + length, 4) in (b"OggS", b"")
+        if not follows:  # a page that ends elsewhere is whole if its checksum says so
+            doubtful += 1
+            if len(page) < max(27, length) or doubtful > _DOUBTFUL or page[22:26] != _ogg_checksum(page):
+                cut[index] = True
+                continue
+        end = place + length
+        number = int.from_bytes(head[18:22], "little")
+        missing = number - numbers.get(head[14:18], number - 1) - 1
+        numbers[head[14:18]] = number
+        if 0 < missing <= _MISSING:
+            lost[index] += missing
+            cut[index] = False
+        right = _ogg_checksum(page)
+        if page[22:26] != right:
+            patches[index].append((place + 22 - parts[index].start, right))
+    done = []
+    for part, patched, missing, ends in zip(parts, patches, lost, cut, strict=True):
+        notes = []
+        if patched:
+            notes.append(f"has {len(patched)} damaged page{'s' * (len(patched) > 1)}, read as far as they can be")
+        if missing:
+            notes.append(f"lacks {missing} page{'s' * (missing > 1)}, whose sound is missing")
+        if ends:
+            notes.append("is cut short within a page, whose sound cannot be read")
+        done.append(replace(part, patches=tuple(patched), note="; ".join(notes)))
+    return done
+
+
+def _ogg_checksum(page: bytes) -> bytes:
+    """The checksum of an Ogg page: CRC-32 with the bits of each byte in the other order than zlib's, from zero."""
+    crc = zlib.crc32((page[:22] + bytes(4) + page[26:]).translate(_MIRRORED), 0xFFFFFFFF) ^ 0xFFFFFFFF
+    return crc.to_bytes(4, "little").translate(_MIRRORED)[::-1]
+
+
+def _with_length(file: ReadableFile, part: Part) -> Part:
+    """An MP3 file with a note if it has fewer bytes than its first frame announces."""
+    head = _bytes(file, part.start, 10)
+    place = part.start
+    if head[:3] == b"ID3":
+        place += 10 + sum(byte << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
+    for offset in _XING:
+        data = _bytes(file, place + offset, 16)
+        flags = int.from_bytes(data[4:8], "big")
+        if data[:4] in (b"Xing", b"Info") and flags & 2:
+            announced = int.from_bytes(data[12:16] if flags & 1 else data[8:12], "big")
+            there = part.start + part.size - place
+            if there < announced:
+                return replace(part, note=f"is cut short: {there} of {announced} bytes of sound are in the file")
+    return part
 
 
 def _movies(file: ReadableFile, size: int) -> Iterator[int]:
@@ -249,9 +319,11 @@ def _with_sizes(file: ReadableFile, part: Part) -> Part:
         return part
     if wide is not None:
         size = int.from_bytes(_bytes(file, part.start + wide, 8), "little") if size == 0xFFFFFFFF else size
-    there = (part.size - place - 8) // max(1, block) * max(1, block)
-    after = there - size
-    if not rate or there <= 0 or after == 0 or (after > 0 and _explained(file, part, place + 8 + size, rate)):
+    left = part.size - place - 8
+    there = left // max(1, block) * max(1, block)
+    # The last block of a codec may be incomplete in a whole file.
+    whole = left >= size and _explained(file, part, place + 8 + size, rate)
+    if not rate or there <= 0 or there == size or whole:
         return part
     if size in _UNKNOWN:
         note = "its header gives no length, as that of a stream; read to its end"

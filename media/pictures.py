@@ -16,7 +16,8 @@ from media.source import MediaError, NotMedia, identify
 
 # Pillow's names; JPEG includes MPO. Its other formats are not needed, and one of them, EPS, runs a program.
 PICTURE_FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "BMP", "GIF", "TIFF", "PPM")
-# Major brands of HEIC, the photos of phones. Pillow reads them with the plugin of pillow-heif.
+# Brands of HEIC, the photos of phones; a file names one of them, and may name a general one (mif1) first. Pillow reads
+# them with the plugin of pillow-heif.
 _HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs")
 _STRIP = 256  # rows converted at a time, so that a large picture is in memory only once more
 
@@ -108,8 +109,9 @@ def _heic(path: Path) -> tuple[str, ...]:
         MediaError: If it is one, and pillow-heif is not installed.
     """
     with path.open("rb") as file:
-        head = file.read(12)
-    if head[4:8] != b"ftyp" or head[8:] not in _HEIC:
+        head = file.read(256)
+    brands = head[8 : min(len(head), int.from_bytes(head[:4], "big"))]
+    if head[4:8] != b"ftyp" or not any(brands[place : place + 4] in _HEIC for place in range(0, len(brands), 4)):
         return ()
     try:
         from pillow_heif import register_heif_opener

@@ -41,12 +41,14 @@ from media.timeline import read_timeline
 _CUT = Fraction(1, 2)  # seconds by which a file may be shorter than its header states
 # The lengths that these demuxers give are guessed from the size of the file, or are those of the pictures.
 _GUESSED = ("mp3", "aac", "ac3", "eac3", "dts", "amr", "mpegts", "mpeg", "matroska", "asf", "flv", "wav", "avi", "ogg")
+_TIMED = ("matroska", "flv")  # state the length of the whole file
 # Decoders of these detect damage by a checksum, and go on with noise unless they have to stop.
 _CHECKED = ("flac", "tta", "wavpack", "ape", "ac3", "eac3")
 _COPIED = {"aac": "AAC", "mp3float": "MP3", "mp3": "MP3"}  # decoder -> codec that players take in MP4
 _LOWEST_COPIED = 16_000  # samples per second of MP3 that MP4 takes
 _LONGEST_PACKET = Fraction(30)  # seconds; those of Monkey's Audio have up to 27
 _LONGEST_OPUS = Fraction(1, 4)  # seconds; a packet of Opus holds several frames, 0.12 s at most
+_HIGHEST = 2.0**32  # of samples; integers of 32 bits that were stored as floats are lower
 _FILLED = Fraction(1, 4)  # seconds that encoders add at most to fill the last packet
 
 
@@ -104,7 +106,10 @@ def read_recording(path: str | Path, limits: MediaLimits = LIMITS) -> Recording:
             )
     if not any(piece.length for piece in pieces):
         reason = f" ({repairs.reason})" if repairs.reason else ""
-        raise MediaError(f"{path}: nothing of its sound can be decoded{reason}; fetch or copy it again")
+        raise MediaError(
+            f"{path}: nothing of its sound can be decoded{reason}; it is empty, damaged or cut short: fetch or copy it "
+            "again"
+        )
     if 2 * (damaged := repairs.number("damaged")) > budget.packets:
         raise MediaError(
             f"{path}: {damaged} of {budget.packets} packets of its sound cannot be decoded; fetch or copy it again"
@@ -232,14 +237,15 @@ def _containers(path: Path, limits: MediaLimits, repairs: Repairs) -> Iterator[t
     """
     with opened(path, limits) as container:
         kind = container.format.name
-        if "mov" in kind and not container.streams:
+        if "mov" in kind and not (container.streams.best("audio") or container.streams.best("video")):
             raise MediaError(
                 f"{path}: its index is missing: it is cut short or was never finished; fetch or copy it again"
             )
         with open_file(path) as file:
             parts = parts_of(file, kind)
-        if parts[-1].note and not parts[-1].patches:
-            repairs.add("cut", parts[-1].note)
+        for part in parts:
+            if part.note and not part.patches:
+                repairs.add("cut", part.note)
         if len(parts) == 1 and not parts[0].patches:
             yield container, _lead(container, path, limits, repairs)
             return
@@ -314,6 +320,11 @@ def _decoded(
                 waiting += clock.place(None, length) + length
             continue
         incomplete = packet.is_corrupt if packet.size else incomplete
+        decoded = sum((Fraction(frame.samples, frame.sample_rate) for frame in frames), Fraction(0))
+        # FFmpeg joins frames around damage to one packet, with the time of one of them.
+        timed = not packet.size or decoded < 2 * _length(packet, stream)
+        if not (timed or pieces) and container.format.name == "flac":  # whose times count from the first sample
+            clock.start(Fraction(0))
         if packet.size and time is not None and not packet.is_discard and _length(packet, stream):
             last = time + _length(packet, stream)
         for frame in frames:
@@ -322,7 +333,7 @@ def _decoded(
             if piece is None or (piece.rate, piece.layout) != (rate, layout.name):
                 piece = _Piece(rate, layout.name, [channel.name for channel in layout.channels])
                 pieces.append(piece)
-            at = seconds(frame.pts, frame.time_base) if frame.pts is not None else None
+            at = seconds(frame.pts, frame.time_base) if frame.pts is not None and timed else None
             waiting += clock.place(at, Fraction(frame.samples, rate))
             silence = round(waiting * rate)
             waiting -= Fraction(silence, rate)
@@ -346,9 +357,13 @@ def _decoded(
 
 def _note_cut(container: InputContainer, stream: AudioStream, end: Fraction, repairs: Repairs) -> None:
     """Adds a note if a container lasts less than its header states."""
-    if not stream.duration or container.format.name.partition(",")[0] in _GUESSED:
-        return
-    promised = seconds(stream.duration, stream.time_base)
+    kind = container.format.name.partition(",")[0]
+    promised = Fraction(0)
+    if kind in _TIMED and container.duration and not container.streams.video:  # else the length may be the pictures'
+        start = seconds(stream.start_time or 0, stream.time_base)
+        promised = Fraction(container.duration, av.time_base) - max(Fraction(0), start)
+    elif stream.duration and kind not in _GUESSED:
+        promised = seconds(stream.duration, stream.time_base)
     if end < promised - _CUT:
         repairs.add("cut", f"is cut short: {float(end):.2f} of {float(promised):.2f} s of sound are in the file")
 
@@ -387,6 +402,8 @@ def _joined(path: Path, pieces: list[_Piece], repairs: Repairs, copied: str) -> 
         channels, notes = mono[None], tuple(dict.fromkeys(note for one in mixes for note in one.notes))
     turned = any("inverted" in note for note in notes)
     peak = float(max(abs(channels.max()), abs(channels.min())))
+    if peak > _HIGHEST:
+        raise MediaError(f"{path}: its sound holds values of {peak:.0e}, full scale is 1; export it again")
     if peak > 1:
         level = 20 * np.log10(peak)
         repairs.add("peak", f"its peak is {peak:.2f}, {level:.1f} dB over full scale; kept as it is")

@@ -67,6 +67,10 @@ class Clock:
         self._repairs = repairs
         self._origin: Fraction | None = None
 
+    def start(self, time: Fraction) -> None:
+        """Sets the timestamp of the beginning, which is otherwise that of the first sound."""
+        self._origin = time - self.end
+
     def place(self, time: Fraction | None, length: Fraction) -> Fraction:
         """Adds a sound; returns the seconds of silence before it."""
         silence = Fraction(0)

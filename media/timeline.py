@@ -119,11 +119,13 @@ def _read_timeline(path: Path, size: int, modified: int, limits: MediaLimits) ->
                 f"{path}: holds no picture and no sound ({scan.damage or 'empty tracks'}); fetch or copy it again"
             )
         kind = container.format.name.partition(",")[0]
-        if sounds is not None and not scan.joined and kind in _FIRST_ONLY:
+        if sounds is not None and not scan.joined and kind in (*_FIRST_ONLY, "ogg"):
             with open_file(path) as file:
-                count = len(parts_of(file, kind))
-            if count > 1:
-                scan.joined = f"holds {count} files"
+                parts = parts_of(file, kind)
+            if kind == "ogg":  # whose damaged pages FFmpeg leaves out
+                scan.damage = scan.damage or parts[0].note or None
+            elif len(parts) > 1:
+                scan.joined = f"holds {len(parts)} files"
         if scan.joined:
             raise MediaError(
                 f"{path}: {scan.joined} joined to one; only a part would be read: re-encode it to one file"

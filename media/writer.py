@@ -16,6 +16,7 @@ from typing import BinaryIO, Literal, Self
 
 import av
 import numpy as np
+from av.audio.stream import AudioStream
 
 from media.source import MediaError, audio_stream, opened
 from media.timeline import read_timeline
@@ -24,10 +25,12 @@ from runtime.files import partial_of, take_name
 _THREADS = 1  # x264's bytes depend on the number of threads; several writers run in parallel instead
 # x264's macroblock tree reads uninitialised memory: of a thousand equal clips some had other bytes.
 _REPEATABLE = "mbtree=0"
-_AUDIO_BITS = 64_000  # per second and channel
+_AUDIO_BITS = {"aac": 64_000, "libmp3lame": 80_000}  # per second and channel
 LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1"}  # channels that players take
 STREAM_FORMATS = ("mp4", "rgb24")
+_AUDIBLE = 10 ** (0.5 / 20)  # peak whose lowering to full scale is audible: 0.5 dB
 _FRAGMENT = 0.2  # seconds of a fragment of a streamed MP4
+_MP3_RATES = (16_000, 22_050, 24_000, 32_000, 44_100, 48_000)  # that MP4 takes
 AAC_RATES = (7350, 8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
 
 
@@ -35,14 +38,15 @@ class VideoWriter:
     """Writes a video frame by frame; a context manager.
 
     The file has a temporary name in the same folder until everything is written. An exception, also Ctrl-C, removes it.
-    The sound becomes as long as the pictures: a shorter one is padded with silence, a longer one is cut.
+    The sound becomes as long as the pictures: a shorter one is padded with silence, a longer one is cut. It is AAC, or
+    MP3 where AAC would lower its peaks (``sound_encoder``).
 
     Args:
         path: Output file; an existing one is replaced.
         size: (width, height) in pixels, both even.
         fps: Frames per second.
         sound: (S,) float32 mono, or (C, S) with 1, 2 or 6 (5.1) channels, or None for no sound track. Full scale is 1;
-            peaks above it are kept.
+            peaks above it are kept within 0.5 dB, except in 5.1.
         sound_rate: Samples per second of the sound.
         crf: x264's constant quality, 0 (lossless) to 51; 18 looks like the source.
         metadata: Names and texts to store in the file.
@@ -221,6 +225,20 @@ def _reason(error: Exception) -> str:
     return str(getattr(error, "strerror", None) or error)
 
 
+def sound_encoder(sound: np.ndarray, rate: int) -> str:
+    """FFmpeg's encoder of a video's sound: ``aac``, or ``libmp3lame`` for peaks more than 0.5 dB over full scale.
+
+    FFmpeg's encoder of AAC lowers every window of a peak over full scale to it: a tone of peak 2 becomes 6 dB quieter.
+    Resampled sound is often a little over full scale, where that does not matter.
+
+    Args:
+        sound: (C, S) float32, full scale is 1.
+        rate: Samples per second.
+    """
+    over = sound.size and max(float(sound.max()), -float(sound.min())) > _AUDIBLE
+    return "libmp3lame" if over and len(sound) <= 2 and rate in _MP3_RATES else "aac"
+
+
 def encode_video(
     frames: Iterable[np.ndarray],
     *,
@@ -314,14 +332,17 @@ class _Muxer:
         self.video.options = {"crf": str(crf), "flags": "+bitexact", "x264-params": _REPEATABLE}
         if piped:  # x264 would keep up to 60 frames to look ahead
             self.video.options |= {"tune": "zerolatency", "g": str(round(self.rate))}
-        self.audio = None
+        self.audio: AudioStream | None = None
         self.copy: _Copy | None = None
         if copied is not None:
             self.copy = _Copy(copied, self.container)
         elif self.sound is not None:
-            layout = LAYOUTS[len(self.sound)]
-            self.audio = self.container.add_stream("aac", rate=sound_rate, layout=layout)
-            self.audio.bit_rate = _AUDIO_BITS * len(self.sound)
+            layout, encoder = LAYOUTS[len(self.sound)], sound_encoder(self.sound, sound_rate)
+            audio = self.container.add_stream(encoder, rate=sound_rate, layout=layout)
+            assert isinstance(audio, AudioStream)
+            audio.format = av.AudioFormat("fltp")
+            audio.bit_rate = _AUDIO_BITS[encoder] * len(self.sound)
+            self.audio = audio
             self.audio.options = {"flags": "+bitexact"}
 
     def write(self, frame: np.ndarray) -> None:

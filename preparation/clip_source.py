@@ -9,6 +9,8 @@ from pathlib import Path
 from media import CancelledSound, MediaError, NoSound
 from runtime.errors import UserError
 
+ROUNDED = 1.0  # seconds by which the end of a span may be after that of its video
+
 
 class Reason(StrEnum):
     """Reason why a clip was not kept. The value is the code in ``report.json``; ``EXPLANATIONS`` gives the meaning."""
@@ -29,6 +31,8 @@ class Reason(StrEnum):
     MISSING_VIDEO = "missing_video"
     MISSING_CROP = "missing_crop"
     BAD_ANNOTATION = "bad_annotation"
+    BAD_ROW = "bad_row"
+    OUTSIDE_VIDEO = "outside_video"
     UNKNOWN_NAME = "unknown_name"
     DUPLICATE = "duplicate"
     CUTS = "cuts"
@@ -56,6 +60,8 @@ EXPLANATIONS: dict[Reason, str] = {
     Reason.MISSING_VIDEO: "the annotation names a video that is missing from the source folder",
     Reason.MISSING_CROP: "the annotation has no crop box for this clip",
     Reason.BAD_ANNOTATION: "the annotation of this clip cannot be read or contradicts itself",
+    Reason.BAD_ROW: "the row of the list has an error",
+    Reason.OUTSIDE_VIDEO: "the clip's span or crop is not in the video, which is another one or cut short",
     Reason.UNKNOWN_NAME: "the path does not follow the dataset's naming, so speaker and labels are unknown",
     Reason.DUPLICATE: "the same clip exists under another name, or in another file",
     Reason.CUTS: "the clip has cuts; task=scan and task=encode keep each of its shots",
@@ -69,7 +75,16 @@ EXPLANATIONS: dict[Reason, str] = {
 # A clip with one of these reasons has status "failed": an error occurred. With any other it is "rejected": it is
 # readable but unsuitable.
 FAILURES = frozenset(
-    {Reason.DECODE_ERROR, Reason.UNREADABLE, Reason.NOT_FINITE, Reason.ERROR, Reason.TIMEOUT, Reason.CRASHED}
+    {
+        Reason.BAD_ROW,
+        Reason.OUTSIDE_VIDEO,
+        Reason.DECODE_ERROR,
+        Reason.UNREADABLE,
+        Reason.NOT_FINITE,
+        Reason.ERROR,
+        Reason.TIMEOUT,
+        Reason.CRASHED,
+    }
 )
 
 
@@ -140,6 +155,27 @@ class ClipSource:
     problem_detail: str = ""
     notes: tuple[str, ...] = ()
 
+    def end_in(self, duration: float) -> float | None:
+        """End of the clip in a video, seconds; None for the end of the video.
+
+        Spans are often rounded to seconds: one that ends within a second after the video ends with it.
+
+        Args:
+            duration: Length of the video, seconds.
+
+        Raises:
+            Rejected: ``outside_video`` if the clip starts or ends after the video.
+        """
+        if self.end is not None and self.end > duration + ROUNDED:
+            raise Rejected(
+                Reason.OUTSIDE_VIDEO, f"the clip ends at {self.end:g} s, but the video lasts {duration:.2f} s"
+            )
+        if self.start >= duration:
+            raise Rejected(
+                Reason.OUTSIDE_VIDEO, f"the clip starts at {self.start:g} s, but the video lasts {duration:.2f} s"
+            )
+        return None if self.end is None or self.end > duration else self.end
+
     def crop_in(self, width: int, height: int) -> tuple[int, int, int, int] | None:
         """Scales the annotated crop to the resolution of the video.
 
@@ -153,7 +189,7 @@ class ClipSource:
             (left, top, width, height) inside the picture, or None without an annotated crop.
 
         Raises:
-            Rejected: ``bad_annotation`` if more than 2 % of the box lies outside the picture.
+            Rejected: ``outside_video`` if more than 2 % of the box lies outside the picture.
         """
         if self.crop is None:
             return None
@@ -163,7 +199,7 @@ class ClipSource:
         x1, y1 = min(round(left + box_width), width), min(round(top + box_height), height)
         if max(x1 - x0, 0) * max(y1 - y0, 0) < 0.98 * box_width * box_height or x1 <= x0 or y1 <= y0:
             raise Rejected(
-                Reason.BAD_ANNOTATION,
+                Reason.OUTSIDE_VIDEO,
                 f"the crop box left {left:.0f}, top {top:.0f}, {box_width:.0f}x{box_height:.0f} does not fit the "
                 f"{width}x{height} picture; check that this is the annotated, uncropped video",
             )

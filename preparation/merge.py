@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from datamodules.sample_table import SampleTable
 from datamodules.schema import Dimensions, Index, LatentStatistics, ShardEntry, ShardError, sample_entry
 from encoders.protocols import Identity
 from media.archives import archive_of
-from preparation.clip_source import ClipSource
+from preparation.clip_source import ClipSource, Reason
 from preparation.plan import Plan, PlannedShard
 from preparation.preparation_report import step_seconds
 from preparation.workers import RECORD_SCHEMA, record_path
@@ -53,22 +53,43 @@ def unfinished(output: Path, shards: Sequence[PlannedShard]) -> list[str]:
     return [shard.name for shard in shards if not record_path(output, shard.name).exists()]
 
 
-def forget_failed(output: Path, shards: Sequence[PlannedShard], retry: bool) -> None:
-    """Deletes the records of shards with a failed clip whose file has changed since, so that they are written again.
+def reports_of(record: Mapping[str, Any], shard: PlannedShard) -> list[dict[str, Any]]:
+    """Reports of the clips of a shard, without those of clips that were not kept and have left the plan since."""
+    planned = {clip.key for clip in shard.clips}
+    return [clip for clip in record["clips"] if clip["key"] in planned or clip["status"] == "kept"]
+
+
+def forget_failed(output: Path, shards: Sequence[PlannedShard], retry: bool, problems: Mapping[str, Reason]) -> None:
+    """Deletes the records of shards that are to be written again.
+
+    They have a failed clip whose file has changed since, or one whose problem is gone or another one.
 
     Args:
         output: Output folder.
         shards: Shards of this part.
         retry: Whether clips are tried again whose files have not changed.
+        problems: Key -> reason of the clips that had a problem when the plan was made.
     """
     for shard in shards:
         record = read_record(output, shard.name)
         if record is None:
             continue
-        failed = {clip["key"] for clip in record["clips"] if clip["status"] == "failed"}
+        missed = {clip["key"]: clip for clip in record["clips"] if clip["status"] != "kept"}
         written = record_path(output, shard.name).stat().st_mtime_ns
-        if any(clip.key in failed and (retry or _changed_since(clip, written)) for clip in shard.clips):
+        if any(
+            _is_stale(clip, missed[clip.key], retry, written, problems) for clip in shard.clips if clip.key in missed
+        ):
             record_path(output, shard.name).unlink()
+
+
+def _is_stale(
+    clip: ClipSource, report: dict[str, Any], retry: bool, written: int, problems: Mapping[str, Reason]
+) -> bool:
+    """Whether a clip that was not kept would get another report now."""
+    if clip.problem is not None:
+        return bool(report["reason"] != clip.problem)
+    failed = report["status"] == "failed" and (retry or _changed_since(clip, written))
+    return failed or problems.get(clip.key) == report["reason"]
 
 
 def _changed_since(clip: ClipSource, written: int) -> bool:
@@ -98,6 +119,8 @@ def merge(output: Path, plan: Plan) -> Index | None:
     records = []
     for shard in plan.shards:
         record = read_record(output, shard.name)
+        if record is not None:
+            record = record | {"clips": reports_of(record, shard)}
         if record is None or [clip["key"] for clip in record["clips"]] != [clip.key for clip in shard.clips]:
             raise ShardError(
                 f"{record_path(output, shard.name)}: does not have the clips planned for this shard; delete it and run "

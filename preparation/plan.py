@@ -22,7 +22,7 @@ from datamodules.schema import PORTRAIT_SIZE, PORTRAITS, SAMPLES_PER_FRAME, Dime
 from datamodules.splits import assign_splits
 from encoders.protocols import FPS
 from media import MediaError
-from preparation.clip_source import FAILURES, ClipSource, Reason, media_problem
+from preparation.clip_source import ClipSource, Reason, Rejected, media_problem
 from preparation.header_lengths import HeaderLengths
 from runtime.files import write_whole
 from runtime.json_text import parse_json
@@ -59,6 +59,11 @@ class Plan:
     found: tuple[str, ...]
     shards: tuple[PlannedShard, ...]
     frames: dict[str, int]
+
+    @property
+    def problems(self) -> dict[str, Reason]:
+        """Key -> reason of the clips that cannot be prepared."""
+        return {clip.key: clip.problem for shard in self.shards for clip in shard.clips if clip.problem is not None}
 
     def part(self, index: int, parts: int) -> tuple[PlannedShard, ...]:
         """Returns the shards of part ``index`` (from 0) of ``parts``: every ``parts``-th one."""
@@ -157,7 +162,7 @@ def extended(
     on_probed: Callable[[], None] = lambda: None,
     lengths: HeaderLengths | None = None,
 ) -> Plan:
-    """Adds shards for the clips that a plan does not have. Its own shards stay as they are.
+    """Adds shards for the clips that a plan does not have, and drops clips that are gone. Other clips stay as they are.
 
     Args:
         plan: Plan of the output.
@@ -168,15 +173,30 @@ def extended(
         lengths: Lengths of the videos that are known.
     """
     before = set(plan.found)
+    gone = before - {clip.key for clip in clips}
     new = [clip for clip in clips if clip.key not in before]
+    kept = Plan(
+        plan.settings,
+        tuple(key for key in plan.found if key not in gone),
+        tuple(
+            replace(shard, clips=tuple(clip for clip in shard.clips if clip.key not in gone)) for shard in plan.shards
+        ),
+        {key: frames for key, frames in plan.frames.items() if key not in gone},
+    )
+    if not new:
+        return kept
     more = make_plan(config, new, dimensions, on_probed, lengths, first_shard=len(plan.shards))
-    return Plan(plan.settings, (*plan.found, *more.found), (*plan.shards, *more.shards), plan.frames | more.frames)
+    return Plan(kept.settings, (*kept.found, *more.found), (*kept.shards, *more.shards), kept.frames | more.frames)
 
 
 def has_new_clips(plan: Plan, config: PrepareConfig, clips: Sequence[ClipSource]) -> bool:
-    """Whether clips were added and none was removed. False for split ``time``, which depends on all of a speaker."""
+    """Whether clips were added or removed so that the plan can be extended.
+
+    Only clips with a problem may be gone, of which no shard has anything: a row of a list that was mended, a broken
+    link that was removed. False for split ``time``, which depends on all clips of a speaker.
+    """
     before, now = set(plan.found), {clip.key for clip in clips}
-    return before < now and config.dataset.split != "time"
+    return before != now and before - now <= plan.problems.keys() and config.dataset.split != "time"
 
 
 def _cut_all(
@@ -219,16 +239,12 @@ def _cut(
     except MediaError as error:
         why = media_problem(clip, error)
         return [(replace(clip, problem=why.reason, problem_detail=why.detail), 0.0)]
-    if clip.end is not None and clip.end > duration:
-        if clip.end > duration + 1:
-            detail = f"ends at {clip.end:g} s, but {clip.name} lasts {duration:.2f} s"
-            return [(replace(clip, problem=Reason.BAD_ANNOTATION, problem_detail=detail), 0.0)]
-        clip = replace(clip, end=None)  # annotations are rounded to seconds, and the video ends within the last one
+    try:
+        clip = replace(clip, end=clip.end_in(duration))
+    except Rejected as why:
+        return [(replace(clip, problem=why.reason, problem_detail=why.detail), 0.0)]
     end = duration if clip.end is None else clip.end
     seconds = end - clip.start
-    if seconds <= 0:
-        detail = f"starts at {clip.start:g} s, but {clip.name} ends at {duration:.2f} s"
-        return [(replace(clip, problem=Reason.TOO_SHORT, problem_detail=detail), 0.0)]
     pieces = _pieces(seconds, max_seconds)
     if pieces <= 1:
         return [(clip, seconds)]
@@ -294,6 +310,8 @@ def _clip_from_json(raw: dict[str, Any]) -> ClipSource:
 def continued(plan: Plan, config: PrepareConfig, clips: Sequence[ClipSource], output: Path) -> Plan:
     """Updates the paths in a plan to the current files, which may have moved or been downloaded again.
 
+    A clip with a problem becomes the current one, whose file, row or shots may have been mended since.
+
     Raises:
         ShardError: If settings or clips differ from the plan; the message names each difference.
     """
@@ -312,8 +330,9 @@ def continued(plan: Plan, config: PrepareConfig, clips: Sequence[ClipSource], ou
 
     def moved(piece: ClipSource) -> ClipSource:
         source = sources.get(piece.key) or sources[piece.key.rpartition(PIECE)[0]]
-        piece = replace(piece, path=source.path, audio=source.audio, factors=source.factors)
-        return _probed_again(piece, config.max_seconds) if source.problem is None else piece
+        if piece.problem is not None and (piece.problem != Reason.DUPLICATE or source.problem is not None):
+            return _planned_again(piece, source, config.max_seconds)
+        return replace(piece, path=source.path, audio=source.audio, factors=source.factors)
 
     shards = (PlannedShard(shard.name, tuple(map(moved, shard.clips))) for shard in plan.shards)
     return replace(plan, shards=tuple(shards))
@@ -339,11 +358,9 @@ def file_of(source: str) -> str:
     return re.sub(r"\[\d+\]$", "", source)
 
 
-def _probed_again(piece: ClipSource, max_seconds: float) -> ClipSource:
-    """Probes a file that could not be read when the plan was made; it may have been downloaded again since."""
-    if piece.problem not in FAILURES:
-        return piece
-    now = _cut(replace(piece, problem=None, problem_detail=""), max_seconds, HeaderLengths())
+def _planned_again(piece: ClipSource, source: ClipSource, max_seconds: float) -> ClipSource:
+    """The current clip in place of a planned one with a problem, where it is still one piece."""
+    now = _cut(source, max_seconds, HeaderLengths())
     if len(now) == 1:
         return now[0][0]
     detail = f"can be read now, but is longer than max_seconds={max_seconds:g}: prepare it into another output"

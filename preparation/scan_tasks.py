@@ -36,11 +36,11 @@ from runtime.locks import locked
 from runtime.progress import progress_bar
 
 
-def scan(config: PrepareConfig) -> int:
+def scan(config: PrepareConfig) -> int | None:
     """Scans the clips of this part, and writes the table if all other parts are finished.
 
     Returns:
-        Number of clips that could not be read; 0 while other parts are not finished.
+        Number of clips that could not be read; None while other parts are not finished.
     """
     assert config.output is not None
     console = new_console(stderr=True)
@@ -54,7 +54,7 @@ def scan(config: PrepareConfig) -> int:
         return _scan(config, output, console)
 
 
-def _scan(config: PrepareConfig, output: Path, console: Console) -> int:
+def _scan(config: PrepareConfig, output: Path, console: Console) -> int | None:
     clips = find_sources(config, output, console)
     if missing := sorted(set(config.networks) - present(config.networks).keys()):
         what = ", ".join(f"{name} ({OPTIONAL[name]})" for name in missing)
@@ -75,7 +75,7 @@ def _scan(config: PrepareConfig, output: Path, console: Console) -> int:
     table = merge_scan(config, clips, output)
     if table is None:
         console.print("This part is finished; others are not. The part that finishes last writes the table.")
-        return 0
+        return None
     console.print(f"scan           {table_path(output)}", markup=False, soft_wrap=True)
     _show(choose_shots(table, config), config, console)
     failed = _failed(table)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -26,7 +27,7 @@ from preparation.contact_sheet import SHEET_NAME, draw_contact_sheet
 from preparation.encoders import announced_dimensions
 from preparation.header_lengths import HeaderLengths
 from preparation.identities import write_identities
-from preparation.merge import REPORT_NAME, forget_failed, merge, read_record, unfinished
+from preparation.merge import REPORT_NAME, forget_failed, merge, read_record, reports_of, unfinished
 from preparation.plan import (
     PARTS_FOLDER,
     PIECE,
@@ -85,8 +86,9 @@ def _prepare(config: PrepareConfig, output: Path, console: Console) -> int:
     part = parse_part(config.part)
     if plan is None or has_new_clips(plan, config, clips):
         plan = _make_plan(config, clips, output, console)
+    problems = plan.problems
     plan = continued(plan, config, clips, output)
-    forget_failed(output, plan.part(*part), config.retry)
+    forget_failed(output, plan.part(*part), config.retry, problems)
     if unfinished(output, plan.part(*part)):
         with ClipWorkers(config) as workers:
             _write(plan, plan.part(*part), workers, workers.describe(), output, console)
@@ -95,7 +97,12 @@ def _prepare(config: PrepareConfig, output: Path, console: Console) -> int:
                 console.print(
                     f"encoder        {use.device}: {use.frames} frames in {use.busy:.1f} s{again}", markup=False
                 )
-    reports = [clip for shard in plan.part(*part) for clip in (read_record(output, shard.name) or {})["clips"]]
+    reports = [
+        report
+        for shard in plan.part(*part)
+        if (record := read_record(output, shard.name)) is not None
+        for report in reports_of(record, shard)
+    ]
     console.print(summary_table(reports))
     if frames := sum(report["frames"] for report in reports):
         console.print(step_table(step_seconds(reports), frames))
@@ -132,6 +139,21 @@ def scan_task(config: PrepareConfig) -> int:
     from preparation.scan_tasks import scan
 
     return SOME_FAILED if scan(config) else 0
+
+
+def all_task(config: PrepareConfig) -> int:
+    """Scans the clips of this part, and prepares the shots that meet ``select`` if all other parts are scanned.
+
+    Returns:
+        0, or 3 as ``scan_task`` and ``prepare_task`` do.
+    """
+    from preparation.scan_tasks import scan
+
+    failed = scan(replace(config, task="scan"))
+    if failed is None:
+        new_console(stderr=True).print("Then run the same command again, which prepares the chosen shots.")
+        return 0
+    return prepare_task(replace(config, task="encode")) or (SOME_FAILED if failed else 0)
 
 
 def choose_task(config: PrepareConfig) -> int:
@@ -191,6 +213,7 @@ def weights_task(config: PrepareConfig) -> int:
 
 TASKS = {
     "prepare": prepare_task,
+    "all": all_task,
     "scan": scan_task,
     "choose": choose_task,
     "encode": prepare_task,
@@ -246,7 +269,8 @@ def _make_plan(config: PrepareConfig, clips: list[ClipSource], output: Path, con
 
 def _size_of(plan: Plan, known: set[str], frame_bytes: int) -> str:
     """What will be prepared: clips, hours and bytes."""
-    frames = [count for key, count in plan.frames.items() if key not in known and key.rpartition(PIECE)[0] not in known]
+    new = (key for key in plan.frames.keys() - plan.problems.keys() - known if key.rpartition(PIECE)[0] not in known)
+    frames = [plan.frames[key] for key in new]
     size = frame_bytes * sum(frames)
     shown = f"{size / 1e12:.2f} TB" if size >= 1e12 else f"{size / 1e9:.2f} GB"
     more = " more" if known else ""

@@ -38,7 +38,7 @@ def test_hdtf_annotations_cut_and_crop_a_download(assets, asset_weights, tmp_pat
         (notes / f"WDA_{name}.txt").write_text("\ufeff" + "\n".join(lines) + "\n", encoding="utf-8")
     prepare(dataset="hdtf", preset="small", source=source, output=output, dataset__annotations=notes, max_rejected=1)
     reasons = sorted(str(clip["reason"]) for clip in report(output).values())
-    assert reasons == ["None", "bad_annotation", "missing_crop", "missing_video"]
+    assert reasons == ["None", "missing_crop", "missing_video", "outside_video"]
     assert [sample.frames for sample in Index.read(output).samples] == [25]
     assert check(output) == []
 

@@ -31,12 +31,12 @@ from datamodules.mixture import datamodule
 from datamodules.schema import ShardError
 from runtime.ending import end_with_launcher
 from runtime.errors import UserError
-from runtime.files import write_whole
+from runtime.files import sha256_of, write_whole
 from runtime.health import State, machine_findings
 from runtime.locks import locked
 from training.loggers import build_loggers, close_loggers
 from training.preflight import check_devices, preflight
-from training.resume import INIT_FILE, check_resume, require_own_run, resume_path, run_folder, store_config
+from training.resume import CONFIG_FILE, INIT_FILE, check_resume, require_own_run, resume_path, run_folder, store_config
 from training.run_health import LOCK, run_findings
 from training.strategies import build_strategy, float32_products, precision_settings
 
@@ -98,7 +98,7 @@ def fit(config: TrainConfig) -> Run:
     check_encoder_names(data, config.encoders, config.name)
     resume = check_resume(config, folder)
     module = stage.build(config, data)
-    start = stage.start(module, config) if resume is None else ""
+    start = stage.start(module, config) if resume is None else None
     callbacks: list[Callback] = [NonFiniteGuard(), watchdog, preemption]
     if not settings.fast_dev_run:
         callbacks += [*stage.callbacks(config, data, folder), *run_callbacks(config, data, folder, watchdog)]
@@ -116,11 +116,14 @@ def fit(config: TrainConfig) -> Run:
         if trainer.is_global_zero:
             _warn(folder, resumed=resume is not None)
         if trainer.is_global_zero and not settings.fast_dev_run:
-            store_config(config, folder)
+            if resume is None or not (folder / CONFIG_FILE).exists():
+                store_config(config, folder)
             stage.keep(folder)
             if start:
-                write_whole(folder / INIT_FILE, f"{start}\n")
-                print(f"init        {start}")
+                file, taken = start
+                text = f"{file} (sha256 {sha256_of(file)})\n{taken}"
+                write_whole(folder / INIT_FILE, f"{text}\n")
+                print(f"init        {text}")
             print(describe(module, data, folder))
             if not stage.own_loaders:
                 print(describe_batches(data, trainer.world_size), end="")
@@ -203,7 +206,9 @@ def run_callbacks(config: TrainConfig, data: ShardDataModule, folder: Path, watc
         LearningRateMonitor("step"),
         RunLog(config, data.indices),
         *([ProgressBar()] if config.trainer.progress_bar else []),
-        Continuation(validate_every),  # last, because its validation needs the setup of the others
+        # Last, because its validation needs the setup of the others. A checkpoint that cannot be loaded leaves the
+        # configuration of its run as it is.
+        Continuation(validate_every, lambda: store_config(config, folder)),
     ]
 
 

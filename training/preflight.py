@@ -12,7 +12,7 @@ from lightning.pytorch import LightningModule, Trainer
 
 from configs.errors import ConfigError
 from configs.training import TrainConfig, TrainerConfig
-from configs.training_rules import check_ranks
+from configs.training_rules import check_ranks, weights_are_16_bit
 from datamodules.datamodule import ShardDataModule
 from runtime.devices import device_name, has_bfloat16, resolve_device
 from runtime.errors import UserError
@@ -21,7 +21,7 @@ from runtime.platforms import SHARED_MEMORY, shared_memory_free
 from training.stages.stage import Stage
 
 GIB, MIB = 2**30, 2**20
-SAVED = 16  # bytes per parameter in a checkpoint: float32 weight, Adam's two moments, EMA
+MOMENTS, FLOAT32, BFLOAT16 = 8, 4, 2  # bytes per parameter in a checkpoint: Adam's two moments, a weight
 
 
 def check_devices(settings: TrainerConfig) -> None:
@@ -66,7 +66,7 @@ def preflight(
         *_ranks(config, stage, data, trainer),
         *slurm_tasks(trainer.num_devices, trainer.num_nodes),
         *_disk(config, module, folder),
-        *([] if stage.own_loaders else _shared_memory(data, trainer.num_nodes)),
+        *([] if stage.own_loaders or trainer.local_rank else _shared_memory(data, trainer.num_nodes)),
         *_memory(config, stage, trainer, module),
     ]
     if failures:
@@ -78,12 +78,16 @@ def _ranks(config: TrainConfig, stage: Stage, data: ShardDataModule, trainer: Tr
         check_ranks(config, trainer.world_size)
     except ConfigError as error:
         yield str(error)
-    clips = len(data.clips["train"])
-    if trainer.world_size > clips and not stage.own_loaders:
+    if not stage.own_loaders:
+        yield from too_few_clips(config, trainer.world_size, len(data.clips["train"]))
+
+
+def too_few_clips(config: TrainConfig, ranks: int, clips: int) -> Iterator[str]:
+    """Yields a message if there are more ranks than training clips."""
+    if ranks > clips:
         yield (
-            f"trainer.devices={config.trainer.devices}, trainer.nodes={config.trainer.nodes}: {trainer.world_size} "
-            f"ranks for {clips} training clips would train on repeated clips; run on at most {clips} ranks, or prepare "
-            "more clips"
+            f"trainer.devices={config.trainer.devices}, trainer.nodes={config.trainer.nodes}: {ranks} ranks for "
+            f"{clips} training clips would train on repeated clips; run on at most {clips} ranks, or prepare more clips"
         )
 
 
@@ -103,7 +107,7 @@ def slurm_tasks(devices: int, nodes: int) -> Iterator[str]:
 def _disk(config: TrainConfig, module: LightningModule, folder: Path) -> Iterator[str]:
     place = next(parent for parent in [folder, *folder.resolve().parents] if parent.exists())
     parameters = sum(parameter.numel() for parameter in module.parameters())
-    need = SAVED * parameters * (config.checkpoints.keep + 1 + (config.checkpoints.best is not None))
+    need = saved_bytes(config) * parameters * (config.checkpoints.keep + 1 + (config.checkpoints.best is not None))
     held = bytes_below(folder / "checkpoints")
     free = shutil.disk_usage(place).free
     if free + held < need:
@@ -112,6 +116,15 @@ def _disk(config: TrainConfig, module: LightningModule, folder: Path) -> Iterato
             f"{config.checkpoints.keep}, and one more while it is written); free space, set another output, or lower "
             "checkpoints.keep"
         )
+
+
+def saved_bytes(config: TrainConfig) -> int:
+    """Bytes per parameter in a checkpoint: weights, moments, average; under DeepSpeed the optimizer's weights too."""
+    trainer, averaged = config.trainer, bool(getattr(config.model, "ema", 0))
+    if trainer.strategy != "deepspeed":
+        return FLOAT32 + MOMENTS + FLOAT32 * averaged
+    short = weights_are_16_bit(trainer)  # a checkpoint then has float32 ones, averaged or not
+    return (BFLOAT16 if short else FLOAT32) + FLOAT32 + MOMENTS + FLOAT32 * (averaged or short)
 
 
 def _shared_memory(data: ShardDataModule, nodes: int) -> Iterator[str]:

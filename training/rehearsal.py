@@ -34,7 +34,9 @@ from lightning_modules.checkpoint_files import LAST, check_whole
 from media.frames import read_frames
 from runtime.errors import UserError, message_of
 from runtime.files import bytes_below
+from runtime.locks import locked
 from runtime.platforms import usable_cores
+from training.preflight import too_few_clips
 from training.rank_processes import RankProcesses, refuse_launcher
 from training.resume import run_folder
 
@@ -89,7 +91,13 @@ class Rehearsal:
 
         Raises:
             ConfigError: If the folder of the rehearsal holds something else.
+            LockedError: If another process rehearses the same run.
         """
+        lock = self.folder.with_name(f".{self.folder.name}.lock")  # not inside, where the first rank has its own
+        with locked(lock, str(self.folder), "wait for it, end it, or set another run_id"):
+            return self._locked()
+
+    def _locked(self) -> int:
         real, folder = self.real, self.folder
         clear(folder)
         self.report(
@@ -150,6 +158,9 @@ class Rehearsal:
         data = datamodule(replace(self.real.data, workers=0))
         data.validation_clips = self.real.trainer.validation_clips
         data.setup("fit")
+        if not self.stage.own_loaders:
+            for message in too_few_clips(self.real, self.ranks, len(data.clips["train"])):
+                raise UserError(message)
         return ", ".join(f"{len(clips)} {split} clips" for split, clips in data.clips.items()), data
 
     def _processes(self, config: TrainConfig) -> RankProcesses:

@@ -30,6 +30,7 @@ FREE = (
 )
 # Keys that only a new run reads; a resumed run has its own weights and holds its V-AID.
 START = ("init", "vaid")
+CONFIG_FILE = "config.yaml"
 INIT_FILE = "init.txt"  # file of a run that names its initial weights
 # Files of a run that a new run with the same name would replace or append to; none is written before ``config.yaml``.
 OF_A_RUN = (
@@ -95,7 +96,7 @@ def check_resume(config: TrainConfig, folder: Path) -> str | None:
     if of_deepspeed:
         check_parts(Path(path))
     if Path(path).parent.parent == folder:
-        check_same_config(config, folder / "config.yaml")
+        check_same_config(config, folder / CONFIG_FILE)
     return path
 
 
@@ -144,7 +145,7 @@ def require_own_run(config: TrainConfig, folder: Path) -> None:
     Raises:
         ForeignFileError: If there are such files and no configuration that ``train.py`` stored.
     """
-    file, setting = folder / "config.yaml", f"output={config.output} run_id={folder.name}"
+    file, setting = folder / CONFIG_FILE, f"output={config.output} run_id={folder.name}"
     if file.is_file():
         text = file.read_text(encoding="utf-8", errors="replace")
         if all(re.search(rf"^{key}:", text, re.MULTILINE) for key in ("stage", "trainer", "data")):
@@ -160,7 +161,7 @@ def store_config(config: TrainConfig, folder: Path) -> None:
     Raises:
         ConfigError: If the folder cannot be written.
     """
-    file, text = folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.structured(config))
+    file, text = folder / CONFIG_FILE, OmegaConf.to_yaml(OmegaConf.structured(config))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if file.exists() and file.read_text(encoding="utf-8") == text:

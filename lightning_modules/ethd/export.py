@@ -223,6 +223,12 @@ def export_config(run: str | Path) -> EthdConfig:
         raise WrongWeights(f"{path}: {first_line(error)} is missing or malformed; export the run again") from error
 
 
+def is_export(path: Path) -> bool:
+    """Whether a path is of an export alone: the file, its folder, or a run directory without its checkpoints."""
+    inside = (path / EXPORT).is_file() and not (path / "checkpoints").exists()
+    return path.suffix == ".safetensors" or (path / EXPORT.name).is_file() or inside
+
+
 def export_file(run: str | Path) -> Path:
     """Path of the export of a run directory; the path of an export is returned unchanged.
 
@@ -232,9 +238,9 @@ def export_file(run: str | Path) -> Path:
     """
     path = Path(run)
     if path.is_dir():
-        file = path / EXPORT
-        if file.is_file():
-            return file
+        for file in (path / EXPORT, path / EXPORT.name):
+            if file.is_file():
+                return file
         stage = _stage_of(path)
         if stage not in (None, STAGE):
             raise CheckpointError(f"{path}: is a run of stage {stage}; expected one of stage {STAGE}")

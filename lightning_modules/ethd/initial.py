@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lightning_modules.checkpoints import CHECKPOINT_INFO, checkpoint_file, read_checkpoint
 from lightning_modules.ethd.checkpoint import STAGE, EthdInfo, weights_of
-from lightning_modules.ethd.export import EXPORT, load_export
+from lightning_modules.ethd.export import is_export, load_export
 from lightning_modules.ethd.held_vaid import VAIDFile, vaid_of_networks, vaid_of_run
 
 
@@ -43,7 +43,7 @@ def trained_ethd(run: str | Path, needs_vaid: bool = True) -> TrainedEthd:
         WrongWeights: If an export is damaged.
     """
     path = Path(run)
-    if path.suffix == ".safetensors" or ((path / EXPORT).is_file() and not (path / "checkpoints").exists()):
+    if is_export(path):
         exported = load_export(path)
         vaid = vaid_of_networks(exported.vaid, exported.info.encoders, exported.info.dimensions, exported.path)
         return TrainedEthd(exported.path, exported.info, exported.ethd.state_dict(), vaid if needs_vaid else None)

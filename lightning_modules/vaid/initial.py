@@ -10,7 +10,7 @@ from torch import Tensor
 
 from encoders.protocols import Identity
 from lightning_modules.checkpoints import CHECKPOINT_INFO, checkpoint_file, read_checkpoint
-from lightning_modules.ethd.export import EXPORT, load_export
+from lightning_modules.ethd.export import is_export, load_export
 from lightning_modules.vaid.checkpoint import ENCODER_KINDS, STAGE, weights_of
 
 
@@ -40,7 +40,7 @@ def trained_vaid(run: str | Path) -> TrainedVAID:
         WrongWeights: If an export is damaged.
     """
     path = Path(run)
-    if path.suffix == ".safetensors" or (path / EXPORT).is_file():
+    if is_export(path):
         exported = load_export(path)
         kinds = {kind: exported.info.encoders[kind] for kind in ENCODER_KINDS}
         state = {f"vaid.{name}": weight for name, weight in exported.vaid.state_dict().items()}

@@ -36,7 +36,7 @@ ENCODED = ("key", "clip", "frames", "shot", "shots", "start", "end", "split", "p
 CERTAIN_CONFIDENCE = 3.0  # SyncNet's confidence from which its offset is right
 CERTAIN_R = 0.45  # lip_envelope_r from which its offset is right,
 CERTAIN_FRAMES = 100  # in shots of at least so many frames
-LISTED = ("key", "path", "sound", "start", "end", "speaker", "emotion", "level", "view", "split")
+LISTED = ("key", "path", "sound", "start", "end", "speaker", "emotion", "level", "view", "split", "box")
 
 
 @dataclass(frozen=True)

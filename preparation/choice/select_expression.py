@@ -3,14 +3,15 @@
 Python's grammar is used, and only what is listed here is allowed: columns, numbers, texts, True, False, None, lists;
 ``and or not``; ``< <= > >= == != in``, ``is None``; ``+ - * /`` and ``abs``. Nothing is executed as Python.
 
-A comparison with a missing measure is neither true nor false; a shot is chosen if the whole expression is true. Use
-``blur is None or blur<0.6`` to keep shots without the measure.
+All numbers are in double precision. A comparison with a missing measure is neither true nor false; a shot is chosen if
+the whole expression is true. Use ``blur is None or blur<0.6`` to keep shots without the measure.
 """
 
 from __future__ import annotations
 
 import ast
 import difflib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -81,7 +82,7 @@ def parse_select(text: str, columns: dict[str, pa.DataType]) -> list[Condition]:
 def evaluate_condition(condition: Condition, table: pa.Table) -> pa.ChunkedArray:
     """Evaluates a parsed condition for every row; null where a missing measure leaves it open."""
     value = _value(condition.node, table)
-    return value if isinstance(value, pa.ChunkedArray) else pa.chunked_array([pa.array([value] * len(table))])
+    return value if isinstance(value, pa.ChunkedArray) else pa.chunked_array([pa.repeat(value, len(table))])
 
 
 def _kind(node: ast.expr, text: str, columns: dict[str, pa.DataType], depth: int) -> str:
@@ -132,18 +133,34 @@ def _kind(node: ast.expr, text: str, columns: dict[str, pa.DataType], depth: int
         case ast.Compare(left=left, ops=[ast.In() | ast.NotIn()], comparators=[ast.List() | ast.Tuple() as listed]):
             kind = inner(left)
             for element in listed.elts:
-                if not isinstance(element, ast.Constant):
+                if not isinstance(_unsigned(element), ast.Constant):
                     raise ConfigError(f"select: {ast.unparse(element)} in a list; expected numbers or texts")
                 require(element, kind)
             return "truth"
         case ast.Compare(left=left, ops=ops, comparators=comparators) if all(type(op) in COMPARISONS for op in ops):
             kind = inner(left)
+            if kind == "list":
+                raise ConfigError(f"select: {ast.unparse(left)} is a list; expected a number, text or truth, {EXAMPLE}")
             for part in comparators:
                 require(part, kind)
             return "truth"
     raise ConfigError(
         f"select: {ast.unparse(node)} is not allowed; expected columns, numbers and comparisons, {EXAMPLE}"
     )
+
+
+def _unsigned(node: ast.expr) -> ast.expr:
+    return node.operand if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) else node
+
+
+def _constant(value: Any) -> pa.Scalar:
+    """A number as a float; one that is too large is infinite."""
+    if isinstance(value, str | bool):
+        return pa.scalar(value)
+    try:
+        return pa.scalar(float(value), pa.float64())
+    except OverflowError:
+        return pa.scalar(math.inf, pa.float64())
 
 
 def _kind_of(kind: pa.DataType) -> str:
@@ -159,10 +176,12 @@ def _value(node: ast.expr, table: pa.Table) -> Any:
     match node:
         case ast.Name(id=name):
             column = table[name]
-            # In double precision, as the thresholds are written, so that 0.3 equals 0.3.
-            return pc.round(pc.cast(column, pa.float64()), 6) if pa.types.is_float32(column.type) else column
+            if _kind_of(column.type) != "number":
+                return column
+            wide = pc.cast(column, pa.float64())  # as the thresholds are written, so that 0.3 equals 0.3
+            return pc.round(wide, 6) if pa.types.is_float32(column.type) else wide
         case ast.Constant(value=value):
-            return value
+            return _constant(value)
         case ast.BoolOp(op=junction, values=parts):
             joined = pc.and_kleene if isinstance(junction, ast.And) else pc.or_kleene
             found = _value(parts[0], table)
@@ -174,8 +193,7 @@ def _value(node: ast.expr, table: pa.Table) -> Any:
         case ast.UnaryOp(operand=operand):
             return pc.negate(_value(operand, table))
         case ast.BinOp(left=left, op=operator, right=right):
-            numbers = [pc.cast(_value(side, table), pa.float64()) for side in (left, right)]
-            return ARITHMETIC[type(operator)](*numbers)
+            return ARITHMETIC[type(operator)](_value(left, table), _value(right, table))
         case ast.Call(args=[argument]):
             return pc.abs(_value(argument, table))
         case ast.Compare(left=left, ops=[ast.Is()]):
@@ -186,8 +204,8 @@ def _value(node: ast.expr, table: pa.Table) -> Any:
             left=left, ops=[ast.In() | ast.NotIn() as member], comparators=[ast.List() | ast.Tuple() as listed]
         ):
             column = _value(left, table)
-            among = pa.array([element.value for element in listed.elts])  # type: ignore[attr-defined]
-            inside = pc.is_in(column, value_set=among.cast(column.type))
+            among = pa.array([_value(element, table).as_py() for element in listed.elts], column.type)
+            inside = pc.is_in(column, value_set=among)
             inside = pc.if_else(pc.is_valid(column), inside, None)
             return inside if isinstance(member, ast.In) else pc.invert(inside)
         case ast.Compare(left=left, ops=ops, comparators=comparators):

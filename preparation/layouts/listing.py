@@ -222,7 +222,7 @@ def problem(entry: Entry, reason: Reason, detail: str, speaker: str = "") -> Cli
     )
 
 
-def path_key(relative: PurePosixPath, *, always_hash: bool = False) -> str:
+def path_key(relative: PurePosixPath, span: str = "", *, always_hash: bool = False) -> str:
     """Makes a clip key from a path: ASCII letters, digits, ``_`` and ``-``, the same on every machine.
 
     ``ann/talk.mp4`` becomes ``ann--talk``. If the path has anything else (another extension, spaces, ``#``, umlauts,
@@ -231,18 +231,20 @@ def path_key(relative: PurePosixPath, *, always_hash: bool = False) -> str:
 
     Args:
         relative: Path relative to the source folder.
+        span: Text that is added to the key of a part of the file; the path has less room then.
         always_hash: Adds the hash to every key.
     """
+    room = MAX_KEY - len(span)
     whole = unicodedata.normalize("NFC", str(relative))
     plain = all(re.fullmatch(r"\w+(?:-\w+)*", part, re.ASCII) for part in PurePosixPath(whole).with_suffix("").parts)
     stem = str(PurePosixPath(whole).with_suffix("")).replace("/", "--")
-    if plain and relative.suffix == ".mp4" and len(stem) <= MAX_KEY and not always_hash:
-        return stem
+    if plain and relative.suffix == ".mp4" and len(stem) <= room and not always_hash:
+        return stem + span
     # Accents are removed before other characters are replaced: "Müller" becomes "Muller", not "M_ller".
     ascii_text = unicodedata.normalize("NFKD", stem).encode("ascii", "ignore").decode()
-    readable = re.sub(r"[^A-Za-z0-9-]+", "_", ascii_text).strip("_-")[:MAX_KEY]
+    readable = re.sub(r"[^A-Za-z0-9-]+", "_", ascii_text).strip("_-")[:room]
     digest = hashlib.sha256(whole.encode("utf-8", "surrogateescape")).hexdigest()[:8]
-    return f"{readable}-{digest}" if readable else digest
+    return (f"{readable}-{digest}" if readable else digest) + span
 
 
 def require_unique(clips: Iterable[ClipSource]) -> None:

@@ -12,52 +12,57 @@ The list is a CSV file with a header, a JSON Lines file, or a Parquet table. Onl
     sound    sound file below the source folder that replaces the video's track
     box      left, top, width and height of a crop, pixels
 
-``scan/chosen.csv`` is such a list. A row with an error becomes a clip with a problem; the others are used.
+``scan/chosen.csv`` is such a list. A row with an error becomes a clip that failed; the others are used.
 """
 
 from __future__ import annotations
 
-import csv
+import contextlib
+import hashlib
 import math
 import os
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+import textwrap
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from configs.preparation import DatasetConfig
 from datamodules.schema import SPLITS
+from datamodules.splits.clip_names import EMOTIONS
 from preparation.clip_source import ClipSource, Reason
 from preparation.layouts.dataset import Dataset
 from preparation.layouts.folder import speaker_of
+from preparation.layouts.list_rows import Row, RowError, read_rows
 from preparation.layouts.listing import Entry, LayoutError, Listing, path_key
-from runtime.json_text import parse_json
+from preparation.layouts.mead import EMOTION_OF
+from runtime.errors import printable
 
 COLUMNS = ("path", "start", "end", "speaker", "emotion", "level", "split", "sound", "box")
-FORMATS = (".csv", ".jsonl", ".parquet")
-
-
-class _RowError(Exception):
-    """What is wrong with a row."""
+NAMED = 3  # rows that a note names
+ONE_PERSON = 0.5  # share of the smaller of two boxes from which they show the same person
+Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
 class _Files:
-    """Files of the source folder by relative and by absolute path."""
+    """Files of the source folder by relative and by absolute path, and why others cannot be read."""
 
     videos: dict[str, Entry]
     sounds: dict[str, Entry]
+    problems: dict[str, str]
 
     @classmethod
     def of(cls, listing: Listing) -> _Files:
-        return cls(*(
+        videos, sounds = (
             {name: entry for entry in entries for name in (str(entry.relative), os.path.abspath(entry.path))}
             for entries in (listing.videos, listing.sounds)
-        ))  # fmt: skip
+        )
+        problems = {
+            name: clip.problem_detail for clip in listing.problems for name in (clip.name, os.path.abspath(clip.path))
+        }
+        return cls(videos, sounds, problems)
 
 
 class Manifest(Dataset):
@@ -77,128 +82,168 @@ class Manifest(Dataset):
             raise LayoutError("dataset.list_file is missing: name the list of clips, e.g. dataset.list_file=clips.csv")
         path = Path(config.list_file)
         files = _Files.of(listing)
-        clips: list[ClipSource] = []
-        unknown: Counter[str] = Counter()
-        for number, row in _rows(path):
-            unknown.update(name for name in row if name not in COLUMNS)
-            try:
-                clips.append(_clip(row, files))
-            except _RowError as error:
-                clips.append(_problem(path, number, row, Reason.BAD_ANNOTATION, str(error)))
+        rows, others = read_rows(path, COLUMNS)
+        found = _without_overlaps([_clip_or_error(row, files) for row in rows])
+        clips = [
+            _problem(path, number, row, clip) if isinstance(clip, RowError) else clip
+            for number, (row, clip) in enumerate(zip(rows, found, strict=True), 1)
+        ]
         used = {clip.path for clip in clips}
         if unlisted := sum(entry.path not in used for entry in listing.videos):
             listing.ignored["videos that are not in the list"] += unlisted
-        notes = [f"{path}: columns that are not used: {', '.join(sorted(unknown))}"] if unknown else []
-        return _without_overlaps(clips), notes
+        if listing.problems:  # of the listed ones a row tells
+            listing.ignored["files and folders that cannot be read"] += len(listing.problems)
+            listing.problems.clear()
+        return clips, _notes(path, clips, others)
 
 
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Number, from 1, and values of each row; empty values are left out."""
-    if path.suffix not in FORMATS:
-        raise LayoutError(f"dataset.list_file={path}: expected a file that ends in {', '.join(FORMATS)}")
-    try:
-        rows: list[Any]
-        if path.suffix == ".parquet":
-            rows = pq.read_table(path).to_pylist()
-        else:
-            text = path.read_text(encoding="utf-8-sig")
-            if path.suffix == ".csv":
-                rows = list(csv.DictReader(text.splitlines(), skipinitialspace=True))
-            else:
-                rows = [parse_json(line) for line in text.splitlines() if line.strip()]
-    except (OSError, ValueError, csv.Error, pa.ArrowException) as error:
-        raise LayoutError(f"dataset.list_file={path}: cannot be read ({error}); check the file") from error
-    if not rows or not any(isinstance(row, dict) and "path" in row for row in rows):
-        found = ", ".join(map(str, rows[0])) if rows and isinstance(rows[0], dict) else "no rows"
-        raise LayoutError(
-            f"dataset.list_file={path}: has no column path (found {found or 'none'}); add the videos' paths"
+def _notes(path: Path, clips: Sequence[ClipSource], others: Sequence[str]) -> list[str]:
+    notes = [f"{path}: columns that are not used: {printable(', '.join(sorted(others)))}"] if others else []
+    emotions = Counter(clip.emotion for clip in clips if clip.emotion not in (None, *EMOTIONS))
+    if emotions:
+        named = ", ".join(f"{printable(str(name))} ({count})" for name, count in emotions.most_common(NAMED))
+        notes.append(
+            f"{path}: emotions that are not among {', '.join(EMOTIONS)}: {named}; training takes them for none"
         )
-    for number, row in enumerate(rows, 1):
-        values = row if isinstance(row, dict) else {}
-        yield number, {str(name): value for name, value in values.items() if value is not None and value != ""}
+    if wrong := [clip.problem_detail for clip in clips if clip.problem is not None]:
+        named = "; ".join(wrong[:NAMED]) + ("; ..." if len(wrong) > NAMED else "")
+        notes.append(f"{path}: {len(wrong)} of {len(clips)} rows have errors: {named}")
+    return notes
 
 
-def _clip(row: dict[str, Any], files: _Files) -> ClipSource:
+def _clip_or_error(row: Row | RowError, files: _Files) -> ClipSource | RowError:
+    if isinstance(row, RowError):
+        return row
+    try:
+        return _clip(row, files)
+    except RowError as error:
+        return error
+
+
+def _clip(row: Row, files: _Files) -> ClipSource:
     if "path" not in row:
-        raise _RowError("has no path")
-    entry = _file(str(row["path"]), files.videos, "video")
+        raise RowError("has no path")
+    entry = _file(row, "path", files.videos, files.problems, "video")
     start, end = _number(row, "start"), _number(row, "end")
     if (start or 0) < 0 or (end is not None and end <= (start or 0)):
-        raise _RowError(f"start is {row.get('start', 0)} and end {row.get('end')}, expected 0 <= start < end")
+        raise RowError(f"start is {row.get('start', 0)} and end {row.get('end')}, expected 0 <= start < end")
     level = _number(row, "level")
     if level not in (None, 1, 2, 3):
-        raise _RowError(f"level is {row['level']}, expected 1, 2 or 3")
-    split = str(row.get("split", ""))
+        raise RowError(f"level is {_shown(row['level'])}, expected 1, 2 or 3")
+    split = _text(row, "split") or ""
     if split and split not in SPLITS:
-        raise _RowError(f"split is {split}, expected {', '.join(SPLITS)}")
-    key = path_key(entry.relative)
+        raise RowError(f"split is {split}, expected {', '.join(SPLITS)}")
+    emotion = _text(row, "emotion")
+    span = ""
     if start is not None or end is not None:
-        key += f"--{round((start or 0) * 1000):07d}" + ("" if end is None else f"-{round(end * 1000):07d}")
+        span = f"--{round((start or 0) * 1000):07d}" + ("" if end is None else f"-{round(end * 1000):07d}")
     return ClipSource(
-        key=key,
+        key=path_key(entry.relative, span),
         path=entry.path,
         name=entry.name,
-        speaker=str(row.get("speaker", speaker_of(entry))),
+        speaker=_text(row, "speaker") or speaker_of(entry),
         split=split,
-        audio=_file(str(row["sound"]), files.sounds, "sound file").path if "sound" in row else None,
+        audio=_file(row, "sound", files.sounds, {}, "sound file").path if "sound" in row else None,
         start=start or 0.0,
         end=end,
         crop=_box(row["box"]) if "box" in row else None,
-        emotion=str(row["emotion"]) if "emotion" in row else None,
+        emotion=emotion and EMOTION_OF.get(emotion.lower(), emotion),
         level=None if level is None else int(level),
     )
 
 
-def _file(name: str, files: dict[str, Entry], what: str) -> Entry:
+def _text(row: Row, name: str) -> str | None:
+    """A name; a number is one, too."""
+    value = row.get(name)
+    if isinstance(value, float) and value.is_integer():  # as tables write whole numbers with gaps
+        value = int(value)
+    text = str(value)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, str | int | float) or not text.isprintable():
+        raise RowError(f"{name} is {_shown(value)}, expected a text in UTF-8")
+    return text
+
+
+def _shown(value: Any) -> str:
+    return textwrap.shorten(repr(value), 80, placeholder="...")
+
+
+def _file(row: Row, column: str, files: dict[str, Entry], problems: dict[str, str], what: str) -> Entry:
+    name = row[column]
+    if not isinstance(name, str):
+        raise RowError(f"{column} is {_shown(name)}, expected the path of a {what}")
     found = files.get(name) or files.get(os.path.normpath(name))
     if found is None:
-        raise _RowError(f"{name} is no {what} below the source folder")
+        raise RowError(problems.get(name, f"{printable(name)} is no {what} below the source folder"))
     return found
 
 
-def _number(row: dict[str, Any], name: str) -> float | None:
+def _number(row: Row, name: str) -> float | None:
     if name not in row:
         return None
-    try:
-        value = float(row[name])
-    except (TypeError, ValueError, OverflowError):
-        value = math.nan
+    value = math.nan
+    if not isinstance(row[name], bool):
+        with contextlib.suppress(TypeError, ValueError, OverflowError):
+            value = float(row[name])
     if not math.isfinite(value):
-        raise _RowError(f"{name} is {row[name]!r}, expected a number")
+        raise RowError(f"{name} is {_shown(row[name])}, expected a number, e.g. 1.5")
     return value
 
 
-def _box(value: Any) -> tuple[int, int, int, int]:
-    parts = value.replace(",", " ").split() if isinstance(value, str) else value
+def _box(value: Any) -> Box:
+    parts = value.strip("[]() ").replace(",", " ").split() if isinstance(value, str) else value
     try:
         left, top, width, height = (round(float(part)) for part in parts)
     except (TypeError, ValueError, OverflowError):
         width = height = 0
     if width <= 0 or height <= 0:
-        raise _RowError(f"box is {value!r}, expected left, top, width and height in pixels")
+        raise RowError(f"box is {_shown(value)}, expected left, top, width and height in pixels")
     return left, top, width, height
 
 
-def _problem(path: Path, number: int, row: dict[str, Any], reason: Reason, detail: str) -> ClipSource:
-    name = PurePosixPath(f"{path.name}/row {number}")
+def _problem(path: Path, number: int, row: Row | RowError, error: RowError) -> ClipSource:
+    name = f"{path.name}/row {number}"
+    listed = row.get("path") if isinstance(row, dict) else None
     return ClipSource(
-        key=path_key(name, always_hash=True), path=path, name=str(row.get("path", name)), speaker="", split="train",
-        problem=reason, problem_detail=f"row {number}: {detail}",
+        key=path_key(PurePosixPath(name), always_hash=True), path=path,
+        name=printable(listed) if isinstance(listed, str) else name, speaker="", split="train",
+        problem=Reason.BAD_ROW, problem_detail=f"row {number}: {error}",
     )  # fmt: skip
 
 
-def _without_overlaps(clips: list[ClipSource]) -> list[ClipSource]:
-    """Replaces spans that overlap an earlier span of the same video by problems."""
-    found: list[ClipSource] = []
-    taken: dict[Path, list[tuple[int, float, float]]] = {}
+def _without_overlaps(clips: Sequence[ClipSource | RowError]) -> list[ClipSource | RowError]:
+    """Replaces spans that overlap an earlier span of the same video and person by errors."""
+    found: list[ClipSource | RowError] = []
+    taken: defaultdict[Path, list[tuple[int, float, float, Box | None]]] = defaultdict(list)
+    keys: dict[str, int] = {}
     for number, clip in enumerate(clips, 1):
-        end = math.inf if clip.end is None else clip.end
-        if clip.problem is None:
-            spans = taken.setdefault(clip.path, [])
-            if other := next((row for row, first, last in spans if clip.start < last and first < end), None):
-                row = {"path": clip.name}
-                clip = _problem(clip.path, number, row, Reason.DUPLICATE, f"overlaps row {other} of the same video")
-            else:
-                spans.append((number, clip.start, end))
+        if isinstance(clip, RowError):
+            found.append(clip)
+            continue
+        first, last = clip.start, math.inf if clip.end is None else clip.end
+        spans = taken[clip.path]
+        other = next((row for row, start, end, box in spans
+                      if first < end and start < last and _same_person(box, clip.crop)), None)  # fmt: skip
+        if other is not None:
+            found.append(RowError(f"overlaps row {other} of the same video"))
+            continue
+        if clip.key in keys and clip.crop is not None:  # of another person in the same pictures
+            clip = replace(clip, key=f"{clip.key}-{hashlib.sha256(repr(clip.crop).encode()).hexdigest()[:3]}")
+        if (other := keys.setdefault(clip.key, number)) != number:
+            found.append(
+                RowError(f"gives the same key as row {other}, {clip.key}; change its span or rename its video")
+            )
+            continue
+        spans.append((number, first, last, clip.crop))
         found.append(clip)
     return found
+
+
+def _same_person(one: Box | None, other: Box | None) -> bool:
+    """Whether two boxes in the same pictures show the same person; no box is the whole picture."""
+    if one is None or other is None:
+        return True
+    width, height = (min(one[side] + one[side + 2], other[side] + other[side + 2]) - max(one[side], other[side])
+                     for side in (0, 1))  # fmt: skip
+    return max(width, 0) * max(height, 0) > ONE_PERSON * min(one[2] * one[3], other[2] * other[3])

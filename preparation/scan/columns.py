@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-SCAN_SCHEMA = 2  # grows when a column or the way a measure is taken changes; rows of another number are scanned again
+SCAN_SCHEMA = 3  # grows when a column or the way a measure is taken changes; rows of another number are scanned again
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ COLUMNS: tuple[ScanColumn, ...] = (
         split: train, val or test
         emotion: emotion of the dataset
         view: camera of the dataset
+        box: crop of the list or annotation: left, top, width and height, pixels
         problem: reason for which the clip could not be scanned; null for a scanned one
         detail: explanation of the problem
         sha256: hash of the video file

@@ -97,13 +97,15 @@ class _ClipScan:
     def rows(self) -> list[Row]:
         clip = self.clip
         files = [identify(path) for path in (clip.path, clip.audio) if path is not None]
-        for path, *_ in files:
-            look_at(path, limits=RECORDINGS)  # in a child process, so that a hostile file ends that one alone
+        # In a child process, so that a hostile file ends that one alone.
+        seen, *_ = [look_at(path, limits=RECORDINGS) for path, *_ in files]
+        end = clip.end_in(seen.duration)
+        box = clip.crop_in(seen.width, seen.height)
         facts = container_facts(clip.path, clip.audio)
         hashes = {"sha256": hash_of(clip.path)}
         if clip.audio is not None:
             hashes["sound_sha256"] = hash_of(clip.audio)
-        reader = FrameReader(clip.path, start=clip.start, end=clip.end, fps=FPS)
+        reader = FrameReader(clip.path, start=clip.start, end=end, fps=FPS)
         self._decode(reader)
         sound = self._sound()
         if [identify(path) for path, *_ in files] != files:
@@ -118,6 +120,7 @@ class _ClipScan:
             raise Rejected(Reason.AV_MISMATCH, detail)
         width, height = self.signals.size
         common = _names(clip) | facts | hashes | {"width": width, "height": height, "shots": len(shots)}
+        common["box"] = None if box is None else " ".join(map(str, box))
         times = np.array(reader.times)
         rows = [self._shot(number, shot, thumbnails, times, sound) for number, shot in enumerate(shots)]
         for row, person in zip(rows, people_of_clip(rows), strict=True):

@@ -12,16 +12,18 @@ from tests.helpers.shards import make_shards
 
 
 class Record(Callback):
-    """Records the weights after every step and during validation."""
+    """Records the weights after every step and during validation, and the numbers kept twice meanwhile."""
 
     def __init__(self):
-        self.trained, self.validated, self.after = [], [], []
+        self.trained, self.validated, self.after, self.kept = [], [], [], []
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         self.trained.append(copies(pl_module))
 
     def on_validation_batch_start(self, trainer, pl_module, batch, batch_idx, dataloader_idx=0):
         self.validated.append(copies(pl_module))
+        (average,) = (each for each in trainer.callbacks if isinstance(each, WeightAverage))
+        self.kept.append(len(average._raw))
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         self.after.append(copies(pl_module))
@@ -52,6 +54,7 @@ def test_only_validation_uses_the_average(data, precision):
     )  # fmt: skip
     trainer.fit(module, datamodule=data)
     assert len(record.validated) == 2
+    assert set(record.kept) == {0 if precision == "32-true" else len(start)}  # float32 weights are only exchanged
     # The decay is (1 + n) / (10 + n), at most 0.15: 1/10, then 0.15 instead of 2/11.
     expected = {name: weight.float() for name, weight in start.items()}
     for n, weights in enumerate(record.trained):

@@ -166,6 +166,8 @@ LAB = "train.py data.root=a --config-dir LAB"
         (f"{TRAIN} ~data", "no value for data.name"),
         (f"{TRAIN} trainer.max_steps=abc", "error: trainer.max_steps=abc: expected a whole number"),
         (f"{TRAIN} model.lr=abc", "error: model.lr=abc: expected a number"),
+        (f"{TRAIN} init=null", "error: init=null: expected a value; it cannot be null"),
+        (f"{TRAIN} init=", "error: init=: expected none, svd, or a run, checkpoint or export"),
         ("generate.py paste_back=maybe ethd=x", "error: paste_back=maybe: expected true or false"),
         ("train.py task=export experiment=vaid/tiny", "this command has no key 'experiment'"),
         (f"{TRAIN} +encoders.foo=mel", "encoders=foo: expected one of audio"),

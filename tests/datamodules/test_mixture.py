@@ -57,6 +57,17 @@ def test_a_mixture_by_frames_draws_each_second_equally_often(roots, tmp_path):
         resumed.load_state_dict(loader.state_dict())
 
 
+def test_a_validation_has_clips_of_every_root(tmp_path):
+    splits = ("train", "val")
+    roots = {name: str(tmp_path / name) for name in ("hdtf", "mead")}
+    for name, root in roots.items():
+        make_shards(Path(root), samples=12, shards=2, dataset=name, speech=False, splits=splits, seed=len(name))
+    made = mixture(roots)
+    made.validation_clips = 4
+    found = [key for batch in made.val_dataloader() for key in batch["key"]]
+    assert found == ["hdtf/clip_0001", "hdtf/clip_0009", "mead/clip_0003", "mead/clip_0011"]
+
+
 def test_whole_shares():
     assert whole_shares([1_420_000, 3_100_000]) == [5, 11]
     assert whole_shares([1, 10**6]) == [1, 32]

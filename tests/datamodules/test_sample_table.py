@@ -110,8 +110,12 @@ def test_clips_of_several_roots_are_one_list(index):
     assert [clip.reader for clip in clips] == clips.readers().tolist() == [0, 0, 1]
     assert clips[-1] == clips[2]
     assert clips.shard_numbers().tolist() == [0, 1, 2]
-    assert [clip.key for clip in clips.first(1)] == ["x/clip_0001"]
-    assert clips.first(None)[:] == clips[:]
+    assert [clip.key for clip in clips.spread(1)] == ["x/clip_0001"]
+    assert [clip.key for clip in clips.spread(2)] == ["x/clip_0001", "clip_0005"]
+    assert clips.spread(None)[:] == clips.spread(4)[:] == clips[:]
+    many = ClipList([ClipPart(table, np.arange(5), "a", 0), ClipPart(table, np.arange(6), "b", 1)])
+    assert many.spread(3)[:] == [many[0], many[5], many[10]]
+    assert many.spread(6)[:] == many[::2]
     assert list(clips.key_rows())[0] == ("x/clip_0001", table[1].shard, table[1].frames)
     with pytest.raises(IndexError):
         clips[3]

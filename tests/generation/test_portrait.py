@@ -209,6 +209,9 @@ def test_heic_is_read_and_looked_at(files, tmp_path):
     with pytest.raises(MediaError, match="128x128 pixels, more than"):
         look_at_picture(tmp_path / "a.heic", limits=MediaLimits(pixels=1000))
     data = (tmp_path / "a.heic").read_bytes()
+    assert b"heic" in data[12:40]
+    (tmp_path / "general.heic").write_bytes(data[:8] + b"mif1" + data[12:])  # the first brand, as cameras other than
+    assert look_at_picture(tmp_path / "general.heic").format == "HEIF"  # iPhones write it; FFmpeg would read a tile
     (tmp_path / "half.heic").write_bytes(data[: len(data) // 2])
     with pytest.raises(MediaError, match=r"half\.heic: is a HEIC picture that is damaged"):
         look_at_picture(tmp_path / "half.heic")

@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from media import CancelledSound, read_recording, read_sound
+from media import CancelledSound, MediaError, read_recording, read_sound
 from tests.helpers.recordings import (
     KINDS,
     decibels,
@@ -101,6 +101,12 @@ def test_peaks_over_full_scale_are_kept(tmp_path):
     found = read_recording(path)
     assert np.abs(found.mono).max() == pytest.approx(3.0, abs=0.01)
     assert "its peak is 3.00, 9.5 dB over full scale" in found.notes[0]
+
+
+def test_values_that_are_no_sound_are_named(tmp_path):
+    path = write_sound(tmp_path / "broken.wav", wave_of(300, 1, 16_000, 1e30)[None], 16_000, "pcm_f32le")
+    with pytest.raises(MediaError, match=r"values of 1e\+30, full scale is 1"):
+        read_recording(path)
 
 
 def test_parts_of_other_rates_and_channels(tmp_path):

@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -203,3 +204,53 @@ def test_new_clips_are_added_as_new_shards(videos, tmp_path):
     assert not has_new_clips(before, settings, clips[1:])  # one is gone
     timed = replace(settings, dataset=DatasetConfig(name="folder", split="time"))
     assert not has_new_clips(before, timed, clips)
+
+
+def row(number, **changes):
+    """A clip of a list, or a row with an error."""
+    return ClipSource(key=f"row-{number}", path=Path("clips.csv"), name="x", speaker="", split="train", **changes)
+
+
+def test_mended_rows_are_added_and_their_errors_leave_the_plan(videos, tmp_path):
+    good = clips_of(videos)
+    bad = [row(number, problem=Reason.BAD_ROW, problem_detail="has no path") for number in (1, 2)]
+    before = make_plan(config(), [*good, *bad], DIMENSIONS)
+    mended = [*good, bad[0], replace(good[0], key="mended")]
+    assert has_new_clips(before, config(), mended)
+    plan = extended(before, config(), mended, DIMENSIONS)
+    assert set(plan.found) == {clip.key for clip in mended}
+    assert [len(shard.clips) for shard in plan.shards] == [len(before.shards[0].clips) - 1, 1]
+    assert continued(plan, config(), mended, tmp_path) == plan
+    assert has_new_clips(plan, config(), good[1:]) is False  # one that has a shard is gone
+    removed = extended(before, config(), good, DIMENSIONS)
+    assert {clip.key for clip in pieces(removed)} == {clip.key for clip in pieces(plan)} - {"mended", "row-1"}
+    assert len(removed.shards) == 1
+
+
+def test_a_clip_whose_problem_is_gone_is_the_current_one(videos, tmp_path):
+    """A shot that a second scan chooses has the span and lag of that scan."""
+    one, *others = clips_of(videos)
+    left_out = replace(one, problem=Reason.NOT_CHOSEN, problem_detail="misses blur<0.6")
+    plan = make_plan(config(), [left_out, *others], DIMENSIONS)
+    chosen = replace(one, start=0.2, end=0.8, lag=2, speaker="ann")
+    (now,) = [clip for clip in pieces(continued(plan, config(), [chosen, *others], tmp_path)) if clip.key == one.key]
+    assert now == chosen
+    other = replace(left_out, problem=Reason.NO_FACE, problem_detail="")
+    (now,) = [clip for clip in pieces(continued(plan, config(), [other, *others], tmp_path)) if clip.key == one.key]
+    assert now == other
+    copy = replace(one, problem=Reason.DUPLICATE)  # by content, which is compared when the plan is made
+    plan = make_plan(config(), [copy, *others], DIMENSIONS)
+    assert continued(plan, config(), [one, *others], tmp_path).problems == {one.key: Reason.DUPLICATE}
+
+
+def test_a_span_that_is_not_in_its_video_fails(videos):
+    beyond, after, rounded = (
+        replace(clips_of(videos)[2], key=str(number), start=start, end=end)
+        for number, (start, end) in enumerate([(0.0, 6.5), (5.5, None), (4.0, 5.9)])
+    )
+    found = {
+        clip.key: clip for clip in pieces(make_plan(config(max_seconds=20.0), [beyond, after, rounded], DIMENSIONS))
+    }
+    assert [found[key].problem for key in "012"] == [Reason.OUTSIDE_VIDEO, Reason.OUTSIDE_VIDEO, None]
+    assert found["0"].problem_detail == "the clip ends at 6.5 s, but the video lasts 5.00 s"
+    assert found["1"].problem_detail == "the clip starts at 5.5 s, but the video lasts 5.00 s"

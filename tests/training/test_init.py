@@ -7,11 +7,14 @@ import torch
 
 from configs.errors import ConfigError
 from configs.rules import check
+from datamodules.datamodule import ShardDataModule
+from lightning_modules.checkpoint_files import point
 from lightning_modules.checkpoints import CHECKPOINT_INFO, EMA, CheckpointError
 from lightning_modules.ethd.checkpoint import load_ethd
 from lightning_modules.ethd.export import export, load_export
-from lightning_modules.ethd.held_vaid import HELD, VAIDFile
+from lightning_modules.ethd.held_vaid import HELD, VAIDFile, vaid_file
 from lightning_modules.vaid.checkpoint import load_vaid
+from lightning_modules.vaid.initial import trained_vaid
 from runtime.files import sha256_of
 from tests.helpers.refusals import refuses
 from tests.helpers.shards import make_shards
@@ -74,7 +77,7 @@ def test_ethd_starts_from_a_run_or_an_export_on_other_data(trained, tmp_path, ca
     averaged, info = load_ethd(trained)
     alone = shutil.copy(trained / "export" / "ethd.safetensors", tmp_path / "alone.safetensors")
     other = ("data.window=6", "data.batch_size=1", *STILL)
-    for number, source in enumerate((trained, trained / "checkpoints" / "last.ckpt", alone)):
+    for number, source in enumerate((trained / "checkpoints" / "last.ckpt", trained / "export", alone)):
         init = (f"init={source}", f"run_id={number}")
         done = train_ethd(tmp_path / "shards", None, tmp_path, *other, *init, steps=1)
         for name, weight in done.module.ethd.state_dict().items():
@@ -86,6 +89,7 @@ def test_ethd_starts_from_a_run_or_an_export_on_other_data(trained, tmp_path, ca
         assert checkpoint[EMA]["updates"] == 1
         text = (done.folder / "init.txt").read_text()
         assert "taken" in text
+        assert number > 0 or f"step=2.ckpt (sha256 {sha256_of(trained / 'checkpoints' / 'last.ckpt')})" in text
         assert "left out" in text
         assert text in capsys.readouterr().out.replace("init        ", "", 1)
     assert sha256_of(alone) in text
@@ -108,7 +112,7 @@ def test_an_ablation_starts_from_the_layers_it_shares(trained, shards, tmp_path)
 def test_vaid_starts_from_a_run_or_an_export_with_its_statistics(vaid, trained, tmp_path):
     make_shards(tmp_path / "shards", frames=(30, 40), splits=("train", "val"), seed=3)
     wanted = load_vaid(vaid / "checkpoints" / "last.ckpt").state_dict()
-    for number, source in enumerate((vaid, trained / "export" / "ethd.safetensors")):
+    for number, source in enumerate((vaid, trained / "export")):
         changes = ("data.window=16", "data.batch_size=2", f"init={source}", f"run_id={number}", *STILL)
         done = train_vaid(tmp_path / "shards", tmp_path, *changes, "model.overlap=4", steps=1)
         for name, weight in done.module.vaid.state_dict().items():
@@ -116,6 +120,23 @@ def test_vaid_starts_from_a_run_or_an_export_with_its_statistics(vaid, trained, 
     assert (
         "q.mean                                                0 " in (done.folder / "init.txt").read_text()
     )  # an export has no q
+
+
+def test_a_run_that_goes_on_while_another_starts_from_it(vaid, tmp_path):
+    """The file that last.ckpt named is read and named, though the link moves."""
+    run = shutil.copytree(vaid, tmp_path / "v", symlinks=True)
+    found = trained_vaid(run)
+    point(run / "checkpoints" / "last.ckpt", "step=2.ckpt")
+    assert found.path == run / "checkpoints" / "step=1.ckpt"
+    assert sha256_of(found.path) == vaid_file(vaid).sha256
+
+
+@pytest.mark.slow
+def test_a_resumed_vaid_computes_no_statistics(shards, tmp_path, monkeypatch):
+    first = train_vaid(shards, tmp_path, "run_id=r", steps=1).module.vaid
+    monkeypatch.delattr(ShardDataModule, "motions")
+    again = train_vaid(shards, tmp_path, "run_id=r", "ckpt_path=last", steps=2).module.vaid
+    assert torch.equal(again.expression_scale.mean, first.expression_scale.mean)
 
 
 @pytest.mark.slow
@@ -127,7 +148,11 @@ def test_unsuitable_sources_are_refused_in_one_line(shards, vaid, trained, tmp_p
     refuses(ConfigError, "predicts x0", train_ethd, *new, f"init={trained}", "model.prediction=v", "model.loss=v")
     wider = "model.unet.token_width=16"
     refuses(CheckpointError, r"has shape .*, expected", train_ethd, *new, f"init={trained}", wider)
-    refuses(CheckpointError, "stage ethd; expected one of stage vaid", train_vaid, *plain, f"init={checkpoint}")
+    for source in (trained, checkpoint):  # a run wins over the export inside of it
+        refuses(CheckpointError, "stage ethd; expected one of stage vaid", train_vaid, *plain, f"init={source}")
+    (tmp_path / "text.ckpt").write_text("text")
+    refuses(CheckpointError, "not a readable .*not written by torch", train_ethd, *new, f"init={tmp_path}/text.ckpt")
+    refuses(ConfigError, "init=: expected none, svd, or a run", train_vaid, *plain, "init=")
     refuses(ConfigError, "init=svd: stage vaid starts from", train_vaid, *plain, "init=svd")
     content = torch.load(vaid / "checkpoints" / "last.ckpt", weights_only=True)
     content[CHECKPOINT_INFO]["encoders"]["audio"]["name"] = "wav2vec2"

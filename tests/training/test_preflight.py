@@ -13,7 +13,8 @@ from tests.helpers.ethd import FIELDS, smallest_ethd
 from tests.helpers.train_config import train_config, train_vaid
 from training.fit import fit
 from training.memory import step_bytes
-from training.preflight import slurm_tasks
+from training.preflight import preflight, saved_bytes, slurm_tasks
+from training.stages.vaid import VAIDStage
 
 
 def test_slurm_tasks_must_equal_the_configured_ranks(monkeypatch):
@@ -53,6 +54,21 @@ def test_a_full_disk_is_reported_before_training(shards, tmp_path, monkeypatch):
     assert not (tmp_path / "vaid" / "a").exists()
 
 
+@pytest.mark.parametrize(
+    ("changes", "count"),
+    [
+        (["trainer=ddp"], 16),
+        (["trainer=ddp", "model.ema=0"], 12),
+        (["trainer=deepspeed"], 18),
+        (["trainer=deepspeed", "model.ema=0"], 18),
+        (["trainer=deepspeed_autocast"], 20),
+    ],
+)
+def test_the_size_of_a_checkpoint_depends_on_the_strategy(changes, count):
+    config = train_config("experiment=ethd/paper", "data=hdtf", "vaid=a", "data.root=a", *changes)
+    assert saved_bytes(config) == count
+
+
 def test_too_little_shared_memory_is_reported_first(shards, tmp_path, monkeypatch):
     """Docker gives 64 MB unless it is asked for more."""
     genuine = shutil.disk_usage
@@ -63,6 +79,18 @@ def test_too_little_shared_memory_is_reported_first(shards, tmp_path, monkeypatc
         train_vaid(shards, tmp_path, "run_id=a", "data.workers=2")
     assert len(str(error.value).splitlines()) == 1
     assert not (tmp_path / "vaid" / "a").exists()
+
+
+@pytest.mark.parametrize(("rank", "count"), [(0, 1), (3, 0)])
+def test_a_batch_is_read_for_the_count_once_on_each_machine(tmp_path, rank, count):
+    read = []
+    loader = SimpleNamespace(shared_bytes=lambda: read.append(rank) or 0)
+    data = SimpleNamespace(clips={"train": [0] * 8, "val": []}, train_dataloader=lambda: loader)
+    config = train_config("experiment=vaid/tiny", "data.root=a")
+    device = SimpleNamespace(root_device=torch.device("cpu"))
+    trainer = SimpleNamespace(world_size=4, num_devices=4, num_nodes=1, local_rank=rank, strategy=device)
+    preflight(config, VAIDStage(), data, trainer, torch.nn.Linear(1, 1), tmp_path)
+    assert len(read) == count
 
 
 def test_the_count_of_shared_memory_is_what_the_blocks_take(shards):

@@ -23,6 +23,7 @@ from configs.rules import check
 from datamodules.schema import Index
 from encoders.protocols import Identity
 from runtime.errors import UserError
+from runtime.locks import LockedError
 from tests.helpers import ROOT, warm
 from tests.helpers.refusals import refuses
 from tests.helpers.shards import TINY, change_index, make_shards
@@ -196,6 +197,19 @@ def test_the_folder_of_something_else_is_kept(codec_shards, tmp_path):
     (rehearsal.folder / "mine.txt").touch()
     refuses(ConfigError, "is not the folder of a rehearsal", rehearsal.run)
     assert (rehearsal.folder / "mine.txt").exists()
+
+
+def test_more_ranks_than_clips_are_named_before_any_starts(codec_shards, tmp_path):
+    parts = rehearse(*small("vaid", codec_shards, tmp_path), "trainer.devices=64", "data.batch_size=64")
+    assert names(parts, "failed") == ["data"], parts
+    assert re.fullmatch(r"trainer.devices=64, .*: 64 ranks for \d+ training clips would .*", parts[0][2])
+
+
+def test_a_run_is_rehearsed_by_one_process_at_a_time(codec_shards, tmp_path):
+    """The second would remove the folder of the first."""
+    first, second = (Rehearsal(train_config(*small("vaid", codec_shards, tmp_path)), print) for _ in range(2))
+    first._run = lambda: refuses(LockedError, "rehearse/vaid/r: is being written by process", second.run)
+    assert first.run() == 0
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import torch
 from omegaconf import OmegaConf
 
 from configs.errors import ConfigError
+from datamodules.schema import ShardError
 from lightning_modules.checkpoints import CheckpointError
 from runtime.ownership import ForeignFileError
 from tests.helpers.shards import make_shards
@@ -93,6 +94,11 @@ def test_resuming_with_another_configuration_must_be_allowed(tmp_path):
     allow = "resume.allow_config_change=true"
     again = train_vaid(tmp_path / "shards", tmp_path, "run_id=r", "ckpt_path=last", "model.lr=0.002", allow, steps=5)
     assert sorted(logged(again.folder, "train/loss")) == [0, 1, 2, 3, 4]
+    stored = {path.name: path.read_text() for path in done.folder.glob("config*.yaml")}
+    assert ["lr: 0.002" in stored[name] for name in ("config-1.yaml", "config.yaml")] == [False, True]
+    with pytest.raises(ShardError, match=r"data\.batch_size: was 4, is 2"):  # allowed for no run
+        train_vaid(tmp_path / "shards", tmp_path, "run_id=r", "ckpt_path=last", "data.batch_size=2", allow, steps=6)
+    assert {path.name: path.read_text() for path in done.folder.glob("config*.yaml")} == stored
 
 
 def test_a_checkpoint_of_another_strategy_is_rejected(tmp_path):

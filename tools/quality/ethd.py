@@ -1,11 +1,13 @@
 """Measures how well ETHD reproduces a clip from its earliest portrait and its sound: pixels, face and motion.
 
     python -m tools.quality.ethd RUN SHARDS [split=train] [steps=25] [seed=0] [clips=1] [sheets=FOLDER]
+                                 [lips=2] [expression=2]
 
 Two videos are generated for every clip as by generate.py, with the lips that V-AID predicts. ``voice`` uses expressions
 sampled by V-AID; ``own`` uses the clip's own expression in every frame. Prints JSON. ``sheets`` writes a picture for
-each clip with rows for the truth, ``voice`` and ``own``. The shards must contain video (``store_video=all``) of real
-faces, because MediaPipe has to detect them.
+each clip with rows for the truth, ``voice`` and ``own``. ``lips`` and ``expression`` are scales of guidance, by
+default those of the run. The shards must contain video (``store_video=all``) of real faces, because MediaPipe has to
+detect them.
 
 Shapes: F frames, S side of the frames.
 """
@@ -17,6 +19,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,8 +27,9 @@ from PIL import Image
 from torch import Tensor
 
 from configs.data import DataConfig
+from configs.fields import constraints
 from configs.generation import GuidanceConfig
-from configs.options import Readers, count, read_options, run_script
+from configs.options import Readers, count, path, read_options, run_script
 from datamodules.clip_windows import Clip, ClipBatch
 from datamodules.datamodule import ShardDataModule
 from encoders.factory import build_as
@@ -34,7 +38,8 @@ from encoders.landmarks.mediapipe_detector import MediaPipeDetector
 from encoders.motion.blendshapes import EXPRESSION_SHAPES
 from lightning_modules.checkpoints import check_encoders
 from lightning_modules.ethd.checkpoint import load_ethd
-from lightning_modules.ethd.export import load_export
+from lightning_modules.ethd.export import is_export, load_export
+from lightning_modules.ethd.guidance import guidance_of
 from lightning_modules.ethd.held_vaid import vaid_of_run
 from lightning_modules.ethd.sampler import Sampler
 from lightning_modules.vaid.network import VAID
@@ -44,6 +49,7 @@ FIELDS = ["audio", "expression", "latent", "boxes", "portraits", "video"]
 JAW = BLENDSHAPES.index("jawOpen")
 UPPER_FACE = [BLENDSHAPES.index(name) for name in EXPRESSION_SHAPES if not name.startswith("mouth")]
 COLUMNS = 10  # frames on a contact sheet
+LIMITS = constraints(GuidanceConfig)
 
 
 @dataclass(frozen=True)
@@ -86,7 +92,7 @@ class QualityRun:
             WrongWeights: If the export is damaged.
         """
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        if Path(run).suffix == ".safetensors":
+        if is_export(Path(run)):
             exported = load_export(run)
             check_encoders(exported.info.encoders, data.index.encoders, run)
             ethd, info, vaid = exported.ethd, exported.info, exported.vaid.to(device)
@@ -140,12 +146,15 @@ def contact_sheet(videos: Sequence[Tensor], path: Path) -> None:
 
 
 def clip_report(
-    run: QualityRun, data: ShardDataModule, clip: Clip, seed: int, sheets: Path | None
+    run: QualityRun, data: ShardDataModule, clip: Clip, seed: int, sheets: Path | None, guidance: GuidanceConfig
 ) -> dict[str, object]:
     """Returns all numbers of one clip; the codec's round trip and its repeated first frame bound the scale."""
     batch = data.whole(clip, FIELDS)
     true = batch["video"][0]
-    videos = {"voice": run.frames(batch, seed), "own": run.frames(batch, seed, e_v=batch["expression"])}
+    videos = {
+        "voice": run.frames(batch, seed, guidance=guidance),
+        "own": run.frames(batch, seed, e_v=batch["expression"], guidance=guidance),
+    }
     if sheets is not None:
         contact_sheet([true, *videos.values()], sheets / f"{clip.key}.png")
     coded = run.sampler.codec.decode(batch["latent"][0].float()).permute(0, 2, 3, 1)
@@ -158,17 +167,39 @@ def clip_report(
     return report | {name: asdict(compare(made, true, detector)) for name, made in videos.items()}
 
 
-def report(run: str, shards: str, **options: str) -> dict[str, object]:
+def report(run: str, shards: str, **options: Any) -> dict[str, object]:
     """Returns the numbers of some clips; for the options see the module docstring."""
     data = ShardDataModule(DataConfig(root=shards, workers=0))
     data.setup()
-    opened = QualityRun.load(run, data, int(options["steps"]) if "steps" in options else None)
-    clips = data.clips[options.get("split", "train")][: int(options.get("clips", 1))]
-    sheets = Path(options["sheets"]) if "sheets" in options else None
-    return {clip.key: clip_report(opened, data, clip, int(options.get("seed", 0)), sheets) for clip in clips}
+    opened = QualityRun.load(run, data, options.get("steps"))
+    guidance = GuidanceConfig(lips=options.get("lips"), expression=options.get("expression"))
+    guidance_of(guidance, opened.sampler.info.config)
+    clips = data.clips[options.get("split", "train")][: options.get("clips", 1)]
+    sheets, seed = options.get("sheets"), options.get("seed", 0)
+    return {clip.key: clip_report(opened, data, clip, seed, sheets, guidance) for clip in clips}
+
+
+def of_key(key: str) -> Any:
+    """Parser of a number within the limits of a key of ``guidance``."""
+
+    def read(value: str) -> float:
+        number = float(value)
+        if not LIMITS[key].holds(number):
+            raise ValueError(f"expected {LIMITS[key].expected}")
+        return number
+
+    return read
 
 
 if __name__ == "__main__":
-    known: Readers = {"split": str, "steps": count, "seed": int, "clips": count, "sheets": str}
+    known: Readers = {
+        "split": str,
+        "steps": count,
+        "seed": int,
+        "clips": count,
+        "sheets": path,
+        "lips": of_key("lips"),
+        "expression": of_key("expression"),
+    }
     places = ("run", "shards")
     run_script(lambda: print(json.dumps(report(**read_options(__doc__, sys.argv[1:], known, places)), indent=1)))

@@ -27,14 +27,13 @@ from typing import Any
 
 import torch
 
-from configs.fields import constraints
 from configs.generation import GuidanceConfig
 from configs.options import Readers, count, each, path, read_options, run_script
 from configs.rules import check_interval
 from lightning_modules.ethd.guidance import guidance_of
 from runtime.files import write_whole
 from runtime.ownership import claim
-from tools.quality.ethd import QualityRun
+from tools.quality.ethd import QualityRun, of_key
 from tools.quality.ethd_synthetic import (
     FRAMES,
     MeasuredPerson,
@@ -53,7 +52,6 @@ LEGEND = {
     "lips_changed": "lips with another emotion",
     "emotion": "share with the emotion asked for",
 }
-LIMITS = constraints(GuidanceConfig)
 
 
 @dataclass(frozen=True)
@@ -163,18 +161,6 @@ def report(run: str, shards: str, output: Path, **options: Any) -> None:
         text = json.dumps({"settings": {**asked, "low": low, "high": high}, **written(rows)}, indent=1)
         write_whole(files[0], text + "\n")
         draw(rows, files[1])
-
-
-def of_key(key: str) -> Any:
-    """Parser of a number within the limits of a key of ``guidance``."""
-
-    def read(value: str) -> float:
-        number = float(value)
-        if not LIMITS[key].holds(number):
-            raise ValueError(f"expected {LIMITS[key].expected}")
-        return number
-
-    return read
 
 
 if __name__ == "__main__":

@@ -214,7 +214,7 @@ class EthdStage(Stage):
             module.ethd.unet.compile_segments()
         return module
 
-    def start(self, module: EthdModule, config: TrainConfig) -> str:
+    def start(self, module: EthdModule, config: TrainConfig) -> tuple[Path, str] | None:
         """Loads the weights of SVD or of the run that ``config.init`` names.
 
         Raises:
@@ -223,9 +223,8 @@ class EthdStage(Stage):
             CheckpointError: If the weights of the run have other shapes.
         """
         if config.init == NO_INIT:
-            return ""
+            return None
         from lightning_modules.initial import take_weights
-        from runtime.files import sha256_of
 
         if self._trained is not None:
             path = self._trained.path
@@ -237,7 +236,7 @@ class EthdStage(Stage):
 
             path = weight_file(locate("svd-unet") if config.init == SVD_INIT else Path(config.init))
             table = load_svd(module.ethd.unet, path.parent).table()
-        return f"{path} (sha256 {sha256_of(path)})\n{table}"
+        return path, table
 
     def keep(self, folder: Path) -> None:
         """Copies the V-AID into the run directory.

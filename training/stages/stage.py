@@ -107,13 +107,13 @@ class Stage:
         """Builds an untrained module for the data."""
         raise NotImplementedError
 
-    def start(self, module: Any, config: TrainConfig) -> str:
+    def start(self, module: Any, config: TrainConfig) -> tuple[Path, str] | None:
         """Initialises the module of a new run as ``config.init`` says; not called when a run is resumed.
 
         Returns:
-            The text of the run's ``init.txt``: the source with its hash, and what was taken; empty for random weights.
+            The file of the weights, and a table of what was taken, for ``init.txt``; None for random weights.
         """
-        return ""
+        return None
 
     def keep(self, folder: Path) -> None:
         """Writes what the run needs in addition to its checkpoints into the run directory. Called on the first rank."""

@@ -70,35 +70,35 @@ class VAIDStage(Stage):
         """Builds an untrained V-AID with the statistics of the training clips.
 
         With ``init=RUN`` the statistics are those of that run, because its weights are in their units, and so are those
-        of every ETHD that was trained with it.
+        of every ETHD that was trained with it. A resumed run has those of its checkpoint.
         """
         from lightning_modules.vaid.module import VAIDModule
         from lightning_modules.vaid.statistics import motion_statistics
+        from training.resume import resume_path, run_folder
 
         module = VAIDModule(config.model, data.dimensions, data.index.encoders, config.trainer.max_steps, config.seed)
-        if config.init != NO_INIT:
+        if config.init != NO_INIT or resume_path(config, run_folder(config)) is not None:
             return module
         motions = ((f"{clip.entry.shard}: {clip.key}", lip, expression) for clip, lip, expression in data.motions())
         module.vaid.set_statistics(motion_statistics(motions))
         return module
 
-    def start(self, module: VAIDModule, config: TrainConfig) -> str:
+    def start(self, module: VAIDModule, config: TrainConfig) -> tuple[Path, str] | None:
         """Takes the weights and statistics of ``init=RUN``.
 
         Raises:
             CheckpointError: If the run is missing, damaged, of another stage, of other encoders or of other widths.
         """
         if config.init == NO_INIT:
-            return ""
+            return None
         from lightning_modules.checkpoints import check_encoders
         from lightning_modules.initial import take_weights
         from lightning_modules.vaid.initial import trained_vaid
-        from runtime.files import sha256_of
 
         trained = trained_vaid(config.init)
         check_encoders(trained.encoders, module.encoders, f"init={config.init}")
         taken = take_weights(module, trained.weights, f"init={config.init}")
-        return f"{trained.path} (sha256 {sha256_of(trained.path)})\n{taken.table()}"
+        return trained.path, taken.table()
 
     def callbacks(self, config: TrainConfig, data: ShardDataModule, folder: Path) -> list[Callback]:
         """Average of Di-CTE's weights, plots of latents, and training speed."""

@@ -8,9 +8,16 @@ import pytest
 from configs.errors import ConfigError
 from preparation.choice.select_expression import evaluate_condition, parse_select
 
-COLUMNS = {"frames": pa.int32(), "blur": pa.float32(), "hdr": pa.bool_(), "emotion": pa.string()}
+COLUMNS = {"frames": pa.int32(), "blur": pa.float32(), "hdr": pa.bool_(), "emotion": pa.string(),
+           "identity": pa.list_(pa.float32())}  # fmt: skip
 TABLE = pa.table(
-    {"frames": [10, 50, 90], "blur": [0.3, None, 0.6], "hdr": [False, True, None], "emotion": ["happy", None, "sad"]},
+    {
+        "frames": [10, 50, 90],
+        "blur": [0.3, None, 0.6],
+        "hdr": [False, True, None],
+        "emotion": ["happy", None, "sad"],
+        "identity": [[0.5], None, [1.0]],
+    },
     pa.schema(COLUMNS.items()),
 )
 
@@ -27,6 +34,14 @@ TABLE = pa.table(
         ("emotion not in ('happy',)", [False, None, True]),
         ("frames/25 > 1.5 and abs(-blur) > 0.5", [False, None, True]),
         ("hdr is not None", [True, True, False]),
+        ("identity is None", [False, True, False]),
+        ("frames in [10, 50.5]", [True, False, False]),
+        ("-frames in [-90, 1e300]", [False, False, True]),
+        ("frames in []", [False, False, False]),
+        ("'a' in ['a', 'b'] and 1 in [2, 1]", [True, True, True]),
+        (f"frames < {10**30}", [True, True, True]),
+        (f"frames > -{10**400} and frames not in [{10**400}]", [True, True, True]),
+        ("1/0 > frames", [True, True, True]),
     ],
 )
 def test_a_missing_measure_is_neither_true_nor_false(text, expected):
@@ -49,6 +64,10 @@ def test_a_missing_measure_is_neither_true_nor_false(text, expected):
         ("[x for x in [1]]", "is not allowed"),
         ("(lambda: 1)() > 0", "is not allowed"),
         ("frames ** 9 > 1", "is not allowed"),
+        ("identity == identity", "identity is a list"),
+        ("identity > 3", "identity is a list"),
+        ("frames in [1, 'one']", "is a text, expected a number"),
+        ("frames in [1 + 2]", "expected numbers or texts"),
         ("emotion in [frames]", "expected numbers or texts"),
         ("(" * 5000 + "hdr" + ")" * 5000, "at most 10000"),
         ("not " * 200 + "hdr", "nested more than"),

@@ -11,6 +11,7 @@ import signal
 import sys
 import tarfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -25,6 +26,7 @@ from preparation.layouts import find_clips
 from preparation.scan.scan_clips import _file, _scan, merge_scan, read_scan, table_path
 from preparation.synthetic import write_dataset
 from preparation.tasks import TASKS
+from runtime.locks import LockedError, locked
 from tests.helpers import ROOT, warm
 
 pytestmark = pytest.mark.slow
@@ -186,3 +188,101 @@ def test_a_scan_of_an_archive_is_that_of_the_unpacked_folder(videos, whole, tmp_
     settings = {"dataset": "manifest", "dataset.list_file": source / "clips.csv"}
     config = compose("prepare", PrepareConfig, command("scan", source, output, **settings)[2:])
     assert [clip.problem for clip in find_clips(config.dataset, source).clips] == [None] * len(set(paths))
+
+
+def test_rows_with_errors_fail_and_are_prepared_once_they_are_mended(videos, tmp_path):
+    """The others are scanned and encoded at once; a second scan and encoding add the mended ones as new shards."""
+    first, second, third, *_ = sorted(path.name for path in videos.glob("WDA*.mp4"))
+    lines = ["path,start,end", f"{first},,", f"{second},0,99", f"{third},soon,2", f"{first},0,1", "gone.mp4,,"]
+    clips = tmp_path / "clips.csv"
+    clips.write_text("\n".join(lines))
+    output = tmp_path / "out"
+    settings = {
+        "dataset": "manifest",
+        "dataset.list_file": clips,
+        "workers": 1,
+        "max_rejected": 1,
+        "select": "frames>9",
+    }
+    printed = run("scan", videos, output, 3, **settings)
+    assert "3 of 5 rows have errors: row 3: start is 'soon'" in printed
+    assert "4 of 5 clips could not be read" in printed
+    rows = {row["clip"]: row for row in read_scan(output).to_pylist()}
+    assert len(rows) == 5
+    assert sorted(str(row["problem"]) for row in rows.values()) == [
+        "None",
+        "bad_row",
+        "bad_row",
+        "bad_row",
+        "outside_video",
+    ]
+    assert "4 of 5 clips failed" in run("encode", videos, output, 3, **settings)
+    shards = {path.name: path.read_bytes() for path in output.glob("*.tar")}
+    assert len(Index.read(output).samples) == 1
+    clips.write_text("\n".join([*lines[:2], f"{second},0,2", f"{third},,2"]))
+    run("scan", videos, output, **settings)
+    run("encode", videos, output, **settings)
+    assert check(output) == []
+    assert len(Index.read(output).samples) == 3
+    report = json.loads((output / "report.json").read_text())["clips"]
+    assert [clip["status"] for clip in report] == ["kept"] * 3
+    assert {path.name: path.read_bytes() for path in output.glob("*.tar")}.items() >= shards.items()
+
+
+def test_a_video_replaced_after_its_encoding_failed_gets_the_spans_of_its_second_scan(videos, tmp_path):
+    source, output = tmp_path / "videos", tmp_path / "out"
+    source.mkdir()
+    for name in ("Zcopy", "WDA_SynthAbel_001"):
+        for ending in (".mp4", ".csv"):
+            shutil.copy(videos / f"{name}{ending}", source)
+    whole = (source / "Zcopy.mp4").read_bytes()
+    (source / "Zcopy.mp4").write_bytes(whole[: len(whole) // 2])
+    settings = {"workers": 1, "max_rejected": 1}
+    run("scan", source, output, 3, select="frames>9", **settings)
+    run("encode", source, output, 3, select="frames>9", **settings)
+    (source / "Zcopy.mp4").write_bytes(whole)
+    run("scan", source, output, select="frames>9", **settings)
+    run("encode", source, output, select="frames>9", **settings)
+    assert check(output) == []
+    assert len(Index.read(output).samples) == 2
+    (report,) = (clip for clip in json.loads((output / "report.json").read_text())["clips"] if clip["key"] == "Zcopy")
+    assert (report["status"], report["frames"]) == ("kept", 60)
+
+
+def test_the_list_of_chosen_shots_is_a_list_of_clips(videos, tmp_path):
+    name = sorted(path.name for path in videos.glob("WDA*.mp4"))[0]
+    clips = tmp_path / "clips.csv"
+    clips.write_text(f"path,start,end,speaker,emotion,level,split,box\n{name},0.2,2,ann,sad,2,test,0 0 96 96\n")
+    settings = {"dataset": "manifest", "dataset.list_file": clips, "workers": 1, "select": "frames>9"}
+    run("scan", videos, tmp_path, **settings)
+    run("choose", videos, tmp_path, **settings)
+    chosen = {"dataset": "manifest", "dataset.list_file": tmp_path / "scan/chosen.csv"}
+    configs = [
+        compose("prepare", PrepareConfig, command("scan", videos, tmp_path, **keys)[2:]) for keys in (settings, chosen)
+    ]
+    (listed,), (again,) = (find_clips(config.dataset, videos).clips for config in configs)
+    assert again == replace(listed, key=again.key, start=again.start, end=again.end)
+    assert (again.start, again.end) == (pytest.approx(0.2, abs=0.05), pytest.approx(2, abs=0.05))
+
+
+def test_one_command_scans_and_encodes(videos, whole, tmp_path):
+    printed = run("all", videos, tmp_path, part="1/2", workers=1)
+    assert "run the same command again" in printed
+    assert not list(tmp_path.glob("*.tar"))
+    printed = run("all", videos, tmp_path, workers=1)
+    assert "plan: 6 clips, 0.00 h, about 0.01 GB" in printed
+    assert check(tmp_path) == []
+    assert len(Index.read(tmp_path).samples) == 6
+    assert table_path(tmp_path).read_bytes() == table_path(whole).read_bytes()
+
+
+@pytest.mark.parametrize(("task", "lock"), [("scan", "scan/.part-0-of-1.lock"), ("encode", "parts/.part-1-of-1.lock")])
+def test_a_second_run_into_one_output_is_refused(tmp_path, task, lock):
+    (tmp_path / lock).parent.mkdir()
+    with (
+        locked(tmp_path / lock, "the output", "wait"),
+        pytest.raises(
+            LockedError, match="is being written by process .*; wait for it, or give each process another part"
+        ),
+    ):
+        run(task, tmp_path, tmp_path)
