@@ -364,7 +364,8 @@ def _note_cut(container: InputContainer, stream: AudioStream, end: Fraction, rep
         promised = Fraction(container.duration, av.time_base) - max(Fraction(0), start)
     elif stream.duration and kind not in _GUESSED:
         promised = seconds(stream.duration, stream.time_base)
-    if end < promised - _CUT:
+    # A length that includes a jump of the timestamps promises no sound.
+    if end < promised - _CUT and not repairs.number("jump"):
         repairs.add("cut", f"is cut short: {float(end):.2f} of {float(promised):.2f} s of sound are in the file")
 
 

@@ -116,7 +116,7 @@ def test_a_leading_tilde_is_the_home_folder():
         ("audio.required=maybe", "audio.required"),
         ("encoders/audio=wav", "encoders/audio=wav: there is no such option; there are mel, wav2vec2"),
         ("preset=", "preset"),
-        ("task=perpare output=x", "task=perpare: expected one of prepare, all, scan, choose, encode, merge, check, weights"),
+        ("task=perpare output=x", "task=perpare: expected one of prepare, all, scan, choose, encode, merge, check"),
         ("dataset=mead", "output is missing"),
         ("output=x", "dataset is missing"),
         ("dataset=mead output=x", "source is missing"),
