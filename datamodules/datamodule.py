@@ -307,7 +307,7 @@ class ShardDataModule(LightningDataModule):
         if wanted not in (index.dataset, "mixture", MISSING):
             raise ShardError(
                 f"{root}: contains dataset {index.dataset!r}, data.name={wanted} expects {wanted!r}; set "
-                f"data={index.dataset}, or another data.root"
+                f"data.name={index.dataset}, or another data.root"
             )
         if self.encoders is not None:
             require_same_encoders(index, self.encoders, root)

@@ -50,7 +50,7 @@ def test_any_dataset_can_be_read_by_name(tmp_path, name):
 
 def test_another_dataset_is_rejected(folder):
     with pytest.raises(
-        ShardError, match="contains dataset 'folder', data.name=hdtf expects 'hdtf'; set data=folder, or"
+        ShardError, match="contains dataset 'folder', data.name=hdtf expects 'hdtf'; set data.name=folder, or"
     ):
         data(folder, name="hdtf").setup()
 
