@@ -21,6 +21,11 @@ lock: setup
 demo: setup
 	$(BIN)/python -m tools.demo
 
+# Trains the small model of generate.py and app.py anew, generation/small.safetensors. An interrupted run resumes.
+.PHONY: small
+small: setup
+	$(BIN)/python -m tools.small $(OPTIONS)
+
 # Demonstration on your own videos: make demo-real VIDEOS=DIR
 demo-real: setup
 	@test -n "$(VIDEOS)" || { echo "VIDEOS is missing: make demo-real VIDEOS=DIR, a folder of talking-head videos"; exit 2; }

@@ -34,9 +34,13 @@ def train(config: TrainConfig) -> TaskResult:
 def export(config: ExportConfig) -> int:
     """Exports a run and returns the exit status."""
     from lightning_modules.ethd.export import export as export_run
+    from training.export_record import export_record
 
-    file = export_run(config.run, config.vaid, config.emotion)
+    record = export_record(config.run, config.scores)
+    file = export_run(config.run, config.vaid, config.emotion, output=config.output, half=config.half, record=record)
     print(f"export  {file} ({file.stat().st_size / 1e6:.1f} MB)")
+    if config.output:  # a file to give away is no artifact of the run
+        return 0
     from training.loggers import show_export
 
     if shown := show_export(file):

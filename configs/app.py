@@ -22,7 +22,7 @@ class AppConfig:
     """Configuration of ``app.py``.
 
     Attributes:
-        ethd: Run directory that was exported, or the export.
+        ethd: Run directory that was exported, or the export. Null for the small model of this repository.
         vaid: Run directory or checkpoint of another V-AID than the one in the export.
         emotion: Run directory of the emotion experiment, for labels and texts that the export lacks.
         host: Address of the page. 127.0.0.1 serves this machine only, 0.0.0.0 everyone who can reach it.
@@ -49,7 +49,7 @@ class AppConfig:
             is closed.
     """
 
-    ethd: str = literal()
+    ethd: str | None = literal(None)
     vaid: str | None = literal(None)
     emotion: str | None = literal(None)
     host: str = rule("127.0.0.1", lambda value: value.strip(), "an address, e.g. 127.0.0.1 for this machine alone")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from configs.emotion import EmotionConfig
-from configs.fields import at_least, between, choice, literal, part, positive, share
+from configs.fields import Constraint, at_least, between, choice, literal, part, positive, share
 from configs.models import MAX_GUIDANCE
 from configs.preparation import Device, FaceConfig, Landmarks
 
@@ -72,7 +72,7 @@ class LipsConfig:
 
 @dataclass
 class GenerateConfig:
-    """Configuration of ``generate.py``.
+    """Configuration of ``generate.py``. Without ``ethd``, an example is made; see ``generation/examples.py``.
 
     Attributes:
         portrait: Picture of the face, or a video of it. With landmarks=sidecar, ``face.csv`` next to ``face.png`` holds
@@ -80,7 +80,8 @@ class GenerateConfig:
         portrait_time: Time of the frame of a video that is the portrait, seconds; null for its first frame.
         speech: Any file with sound.
         output: The video, ``.mp4``, or a folder, in which its name is made from those of portrait and speech.
-        ethd: Run directory that was exported, or the export.
+        ethd: Run directory that was exported, or the export. Null for the small model of this repository with one of
+            the synthetic speakers it can animate.
         vaid: Run directory or checkpoint of another V-AID than the one in the export.
         emotion: Emotion source.
         guidance: Guidance of lips and expression, for networks that were trained with dropout of these conditions.
@@ -115,7 +116,7 @@ class GenerateConfig:
     portrait_time: float | None = at_least(None, 0.0)
     speech: str | None = literal(None)
     output: str | None = literal(None)
-    ethd: str = literal()
+    ethd: str | None = literal(None)
     vaid: str | None = literal(None)
     emotion: DrivingEmotionConfig = field(default_factory=DrivingEmotionConfig)
     guidance: GuidanceConfig = field(default_factory=GuidanceConfig)
@@ -151,9 +152,15 @@ class ExportConfig:
         vaid: V-AID of the training, for a run of an earlier version, which does not hold it.
         emotion: Run directory of the emotion experiment. Its label table and text mapping become part of the export and
             of later exports of the run.
+        output: File to write in place of RUN/export/ethd.safetensors.
+        half: Store the weights as float16: half the size, for a file to give away.
+        scores: JSON file of tools.quality.ethd_synthetic, whose numbers become part of the file's record.
     """
 
     task: str = choice("export", "export")
     run: str = literal()
     vaid: str | None = literal(None)
     emotion: str | None = literal(None)
+    output: str | None = literal(None, Constraint(lambda value: value.endswith(".safetensors"), "a .safetensors file"))
+    half: bool = False
+    scores: str | None = literal(None)

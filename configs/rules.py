@@ -122,11 +122,17 @@ def _train(config: TrainConfig) -> None:
 
 def _generate(config: GenerateConfig) -> None:
     """Rules of ``generate.py``. The rows of a batch are checked when they are read."""
-    if not config.output:
+    if config.ethd is None:
+        if config.portrait or config.batch:
+            raise ConfigError(
+                "no value for ethd: add ethd=RUN, a run that was exported; the small model for a first try animates "
+                "synthetic speakers: leave portrait and batch out"
+            )
+    elif not config.output:
         raise ConfigError("output is missing: name the video, e.g. output=out.mp4, or a folder")
     if config.batch is None:
         for key in ("portrait", "speech"):
-            if not getattr(config, key):
+            if config.ethd is not None and not getattr(config, key):
                 raise ConfigError(f"{key} is missing: name a file, e.g. {key}={EXAMPLES[key]}, or batch=cases.csv")
         if parse_part(config.part) != (0, 1):
             raise ConfigError(f"part={config.part}: is a share of a batch; add batch=cases.csv")

@@ -18,6 +18,7 @@ from encoders.landmarks.face_landmarker import FaceLandmarkerError
 from encoders.protocols import FPS
 from encoders.weight_files import WeightsError
 from generation.batch import VideoCase, cases_of
+from generation.examples import ExampleSpeaker, with_example
 from generation.model_files import ModelFiles
 from generation.pipeline import EmotiveTalkPipeline
 from generation.record import difference, fingerprint, require_writable_video
@@ -46,6 +47,11 @@ def generate_videos(config: GenerateConfig) -> int:
         CheckpointError, WeightsError, EncoderError: If the networks cannot be loaded.
     """
     console = new_console(stderr=True)
+    if config.ethd is None:
+        config, speaker = with_example(config)
+        status = generate_videos(config)
+        console.print(_what_it_is(config, speaker), soft_wrap=True)
+        return status
     cases = cases_of(config)
     networks = config.ethd, config.vaid, config.emotion.run
     own = config.landmarks, config.audio_model, config.codec_model
@@ -70,6 +76,16 @@ def generate_videos(config: GenerateConfig) -> int:
     made = len(waiting) - failed
     console.print(f"{made} generated, {len(cases) - len(waiting)} already there, {failed} failed")
     return SOME_FAILED if failed else 0
+
+
+def _what_it_is(config: GenerateConfig, speaker: ExampleSpeaker) -> str:
+    """What the video of an example shows, and what to type next."""
+    asked = f", asked to look {config.emotion.label}" if config.emotion.label else ""
+    return (
+        f"{escape(str(config.output))} shows {speaker.name}, a synthetic speaker whom the small model never saw in "
+        f"training{asked}. It has 64 x 64 pixels and sound.\n"
+        "Next: python generate.py emotion.label=angry output=angry.mp4   or   python app.py   or   README.md"
+    )
 
 
 def _only(case: VideoCase) -> AbstractContextManager[None]:

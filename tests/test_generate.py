@@ -1,11 +1,13 @@
 """generate.py and the export in a shell: odd paths and errors."""
 
+import json
 import re
 import runpy
 import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -75,6 +77,34 @@ def test_odd_paths_can_be_exported_and_generated(odd, main):
 
 
 @pytest.mark.slow
+def test_without_a_word_a_synthetic_speaker_talks(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    here = tmp_path / "here"
+    here.mkdir()
+    whole = [sys.executable, str(ROOT / "generate.py")]
+
+    def call(*typed):
+        return subprocess.run([*whole, *typed], cwd=here, capture_output=True, text=True, timeout=280)
+
+    made = call()
+    assert made.returncode == 0, made.stderr
+    assert sorted(file.name for file in here.iterdir()) == ["talking.json", "talking.mp4"]
+    assert "talking.mp4 shows Cyrus, a synthetic speaker whom the small model never saw" in made.stderr
+    assert "Next: python generate.py emotion.label=angry output=angry.mp4" in made.stderr
+    frames = FrameReader(here / "talking.mp4")
+    assert len(frames) == 75
+    record = json.loads((here / "talking.json").read_text())
+    assert record["settings"]["emotion"] == {"label": "happy", "level": 3, "strength": 1.0}
+    assert all(Path(entry["file"]).exists() for entry in record["inputs"].values())
+    (here / "talking.json").unlink()
+    (here / "talking.mp4").write_text("mine")
+    refused = call()
+    assert refused.returncode == 2
+    assert "output=talking.mp4: talking.mp4 was not written by this program and is not replaced" in refused.stderr
+    assert (here / "talking.mp4").read_text() == "mine"
+
+
+@pytest.mark.slow
 def test_ctrl_c_leaves_no_partial_file(odd, runs, tmp_path):
     write_wav(tmp_path / "long.wav", np.tile(tone(1), 60), 16_000)
     typed = (f"portrait={odd / 'face.png'}", f"speech={tmp_path / 'long.wav'}", f"output={tmp_path / 'out.mp4'}")
@@ -97,7 +127,8 @@ def test_ctrl_c_leaves_no_partial_file(odd, runs, tmp_path):
     ("script", "typed", "status", "words"),
     [
         ("generate", ["portrait=a", "spech=v", "output=o.mp4", "ethd=run"], 2, "no key 'spech'; did you mean speech"),
-        ("generate", ["portrait=a", "speech=v", "output=o.mp4"], 2, "no value for ethd"),
+        ("generate", ["portrait=a", "speech=v", "output=o.mp4"], 2, "no value for ethd: add ethd=RUN"),
+        ("generate", ["batch=a.csv", "output=o"], 2, "no value for ethd: add ethd=RUN"),
         ("generate", ["portrait=a", "speech=v", "output=o.mov", "ethd=run"], 2, "expected a file that ends in .mp4"),
         ("generate", ["portrait=a", "speech=v", "output=o.mp4", "ethd=nowhere"], 1, "nowhere: no such run"),
         ("train", ["task=export"], 2, "no value for run"),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from configs.models import MAX_GUIDANCE
-from generation.web.uploads import film, picture, sound
+from generation.examples import ExampleSpeaker
+from generation.web.uploads import film, landmarks, picture, sound
 from generation.web.video_request import MAX_STEPS, MAX_TEXT
 from generation.web.video_service import VideoService
 from lightning_modules.ethd.guidance import BRANCHES, guided_parts, trained_guidance
@@ -28,47 +30,90 @@ BLINKS: list[tuple[str, str | int]] = [
     ("17, as at rest", 17),
     ("26, as in a conversation", 26),
 ]
-LANDMARKS = "Landmarks of this file (OpenFace .csv)"
 INTERNAL_EVENT: dict[str, Any] = {"queue": False, "api_visibility": "private", "show_progress": "hidden"}
 
 
-def build_form(service: VideoService) -> dict[str, Any]:
-    """Returns the inputs by their names in ``VideoRequest``, in the order of the page."""
-    return {**_person(service), **_emotion(service), **_more(service)}
+def build_form(service: VideoService, example: ExampleSpeaker | None = None) -> dict[str, Any]:
+    """Builds the inputs.
+
+    Args:
+        service: Service that makes the videos.
+        example: Speaker that is filled in at the start.
+
+    Returns:
+        The inputs by their names in ``VideoRequest``, in the order of the page.
+    """
+    return {**_person(service, example), **_emotion(service, example), **_more(service)}
 
 
-def _person(service: VideoService) -> dict[str, Any]:
+def filled_in(service: VideoService, example: ExampleSpeaker) -> dict[str, Any]:
+    """Values of the inputs for an example, by their names in ``VideoRequest``."""
+    values: dict[str, Any] = {"portrait": str(example.portrait), "speech": str(example.speech)}
+    table = service.pipeline.exported.table
+    if table is not None and example.emotion in table.emotions:
+        values |= {"source": "label", "label": example.emotion, "level": max(table.levels_of(example.emotion))}
+    return values
+
+
+def _person(service: VideoService, example: ExampleSpeaker | None) -> dict[str, Any]:
     """Inputs of portrait and speech."""
-    return {
-        "portrait": picture("Portrait", height=260, elem_id="portrait"),
-        "landmarks": gr.File(label=LANDMARKS, visible=service.needs_landmarks, height=140, elem_id="landmarks"),
-        "speech": sound(f"Speech (up to {service.config.max_seconds:g} s)", elem_id="speech"),
-    }
+    values = filled_in(service, example) if example is not None else {}
+    portrait = picture(
+        "Portrait",
+        "The face that speaks, seen from the front.",
+        value=values.get("portrait"),
+        height=240,
+        elem_id="portrait",
+    )
+    with gr.Column(visible=False, elem_id="landmarks") as of_portrait:
+        file = landmarks()
+    length = f"What the face says: a file or a recording of up to {service.config.max_seconds:g} seconds."
+    speech = sound("Speech", length, value=values.get("speech"), elem_id="speech")
+
+    def other_portrait(upload: dict[str, Any] | None) -> list[Any]:
+        """Asks for landmarks of a picture that is no example, and forgets those of the one before."""
+        return [gr.update(visible=upload is not None and not service.is_example(Path(upload["path"]))), None]
+
+    if service.needs_landmarks:
+        portrait.change(other_portrait, portrait, [of_portrait, file], preprocess=False, **INTERNAL_EVENT)
+    return {"portrait": portrait, "landmarks": file, "speech": speech}
 
 
-def _emotion(service: VideoService) -> dict[str, Any]:
+def _emotion(service: VideoService, example: ExampleSpeaker | None) -> dict[str, Any]:
     """Inputs of the emotion source. Only those of the selected source are visible."""
     table = service.pipeline.exported.table
     labels = list(table.emotions) if table is not None else []
-    first = labels[0] if labels else None
-    levels = _levels(service, first)
+    values = filled_in(service, example) if example is not None else {}
+    chosen = values.get("source", "portrait")
+    first = values.get("label", labels[0] if labels else None)
+    levels = levels_of(service, first) | ({"value": values["level"]} if "level" in values else {})
     names = [(SOURCES[name], name) for name in service.sources]
-    source = gr.Radio(names, value="portrait", label="Emotion from", elem_id="source")
-    with gr.Row(visible=False) as by_label:
-        label = gr.Dropdown(labels, value=first, label="Emotion", elem_id="label")
-        level = gr.Radio(**levels, label="Level", elem_id="level")
+    source = gr.Radio(
+        names, value=chosen, label="Emotion from", info="Where the expression of the face comes from.", elem_id="source"
+    )
+    with gr.Row(visible=chosen == "label") as by_label:
+        label = gr.Dropdown(
+            labels, value=first, label="Emotion", info="One of those in the training data.", elem_id="label"
+        )
+        level = gr.Radio(**levels, label="Level", info="How clearly it is shown.", elem_id="level")
     text = gr.Textbox(
         label="Description of the emotion",
+        info="A few English words.",
         placeholder="a warm smile",
         max_length=MAX_TEXT,
         visible=False,
         elem_id="text",
     )
-    image = picture("Image with the expression", height=220, visible=False, elem_id="image")
-    video = film("Video with the expression, followed frame by frame", height=220, visible=False, elem_id="video")
-    landmarks = gr.File(label=LANDMARKS, visible=False, height=140, elem_id="source-landmarks")
-    scale = "0: expression of the portrait, 1: of the source, 2: exaggerated"
-    strength = gr.Slider(0, 2, value=1, step=0.1, label="Strength", info=scale, visible=False, elem_id="strength")
+    with gr.Column(visible=False) as by_image:
+        image = picture("Image with the expression", "A face that shows the emotion.", height=220, elem_id="image")
+    with gr.Column(visible=False) as by_video:
+        video = film("Video with the expression", "It is followed frame by frame.", height=220, elem_id="video")
+    with gr.Column(visible=False, elem_id="source-landmarks") as of_source:
+        file = landmarks()
+    scale = "0: expression of the portrait, 1: of the source, 2: exaggerated."
+    strength = gr.Slider(
+        0, 2, value=1, step=0.1, label="Strength", info=scale, visible=chosen != "portrait", elem_id="strength"
+    )
 
     def shown(chosen: str) -> list[Any]:
         of_file = chosen in ("image", "video")
@@ -76,10 +121,10 @@ def _emotion(service: VideoService) -> dict[str, Any]:
         return [gr.update(visible=v) for v in (*parts, of_file and service.needs_landmarks, chosen != "portrait")]
 
     def other_label(chosen: str) -> Any:
-        return gr.update(**_levels(service, chosen))
+        return gr.update(**levels_of(service, chosen))
 
-    source.change(shown, source, [by_label, text, image, video, landmarks, strength], **INTERNAL_EVENT)
-    label.change(other_label, label, level, **INTERNAL_EVENT)
+    source.change(shown, source, [by_label, text, by_image, by_video, of_source, strength], **INTERNAL_EVENT)
+    label.input(other_label, label, level, **INTERNAL_EVENT)
     return {
         "source": source,
         "label": label,
@@ -87,12 +132,12 @@ def _emotion(service: VideoService) -> dict[str, Any]:
         "text": text,
         "image": image,
         "video": video,
-        "source_landmarks": landmarks,
+        "source_landmarks": file,
         "strength": strength,
     }
 
 
-def _levels(service: VideoService, label: str | None) -> dict[str, Any]:
+def levels_of(service: VideoService, label: str | None) -> dict[str, Any]:
     """Levels that the label table holds for an emotion, with the middle one selected."""
     table = service.pipeline.exported.table
     if table is None or label is None:
@@ -113,17 +158,19 @@ def _more(service: VideoService) -> dict[str, Any]:
     with gr.Accordion("More", open=False):
         return {
             "steps": gr.Slider(
-                1, most, value=usual, step=1, label="Steps", info="fewer steps are faster", elem_id="steps"
+                1, most, value=usual, step=1, label="Steps", info="Fewer steps are faster.", elem_id="steps"
             ),
-            "seed": gr.Number(0, label="Seed", info="another seed gives other movements", precision=0, minimum=0),
-            "paste_back": gr.Checkbox(label="Paste the face back into the whole image"),
+            "seed": gr.Number(0, label="Seed", info="Another seed gives other movements.", precision=0, minimum=0),
+            "paste_back": gr.Checkbox(
+                label="Paste the face back", info="Into the whole image; otherwise the video is the crop around it."
+            ),
             "lips_strength": gr.Slider(
                 0,
                 2,
                 value=1,
                 step=0.1,
                 label="Strength of the lips",
-                info="0: still, 1: as predicted from the speech, 2: exaggerated",
+                info="0: still, 1: as predicted from the speech, 2: exaggerated.",
                 visible=config.variant not in BRANCHES["lips"].lacking,
                 elem_id="lips-strength",
             ),
@@ -133,7 +180,7 @@ def _more(service: VideoService) -> dict[str, Any]:
                 BLINKS,
                 value="",
                 label="Blinks per minute",
-                info="in place of the predicted ones",
+                info="In place of the predicted ones.",
                 visible=bool(getattr(service.pipeline.encoders.motion, "eyelids", None)),
                 elem_id="blinks",
             ),
@@ -148,7 +195,7 @@ def _scale(part: str, trained: float, effect: str, guided: Sequence[str]) -> gr.
         value=trained,
         step=0.1,
         label=f"Guidance of the {part}",
-        info=f"above 1 {effect}, and the video takes longer",
+        info=f"Above 1 {effect}, and the video takes longer.",
         visible=part in guided,
         elem_id=f"guidance-{part}",
     )

@@ -8,8 +8,11 @@ from typing import Any
 
 import gradio as gr
 
-from generation.web.examples import ExampleSpeaker
-from generation.web.form import INTERNAL_EVENT, build_form
+from generation.examples import ExampleSpeaker
+from generation.pipeline import Generated
+from generation.record import record_path
+from generation.web.form import INTERNAL_EVENT, build_form, filled_in, levels_of
+from generation.web.uploads import explained
 from generation.web.video_request import VideoResult
 from generation.web.video_service import VideoService
 
@@ -22,51 +25,76 @@ CONSENT = (
 CSS = """
 .gradio-container { max-width: 1100px !important; margin: 0 auto !important; }
 #title h1 { margin-bottom: 0 }
-#message { min-height: 1.5em }
+#message { min-height: 1.5em; padding: 0 }
 #message p { margin: .2em 0; overflow-wrap: anywhere }
 #message .failed { border-left: 4px solid #c2410c; padding-left: .6em }
-#examples { overflow-x: auto }
-@media (max-width: 600px) { .gradio-container { padding: 8px !important } }
+.help { margin-bottom: -12px; padding: 0 !important; font-size: .9em; color: var(--block-info-text-color) }
+.help > *, #message > * { padding-inline: 0 !important }
+#film video { max-height: 340px; object-fit: contain }
+#go { position: sticky; bottom: 8px; z-index: 5 }
+.gradio-container:has(#go), .gradio-container :has(#go) { overflow: visible !important }  /* or it would not stick */
+@media (max-width: 600px) {
+  .gradio-container { padding: 8px !important }
+  #shown { order: -1 }
+}
 """
 PROGRESS = gr.Progress()
 
 
 def theme() -> gr.themes.Base:
-    """Gradio's default theme with the visitor's system fonts, so that no font is downloaded."""
+    """Gradio's default theme with the visitor's system fonts, so that no font is downloaded, and darker help."""
     fonts = ("system-ui", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")
     mono = ("ui-monospace", "Menlo", "Consolas", "monospace")
-    return gr.themes.Default(font=list(fonts), font_mono=list(mono))
+    look = gr.themes.Default(font=list(fonts), font_mono=list(mono))
+    return look.set(block_info_text_color="*neutral_600", block_info_text_color_dark="*neutral_300")
 
 
 def build_page(
-    service: VideoService, examples: Sequence[ExampleSpeaker], examples_with_face: Sequence[ExampleSpeaker]
+    service: VideoService,
+    examples: Sequence[ExampleSpeaker],
+    examples_with_face: Sequence[ExampleSpeaker],
+    made: Generated | None = None,
 ) -> gr.Blocks:
-    """Builds the page of a service.
+    """Builds the page of a service. The first example is filled in.
 
     Args:
         service: Service that generates the videos.
         examples: Example speakers, all of whose voices can be used.
         examples_with_face: Subset of ``examples`` whose portraits this run can animate.
+        made: Video of the first example, if there is one.
     """
+    first = next(iter(examples_with_face), None)
+    shown = VideoResult(None, None, ()) if made is None or first is None else _example_result(made, first)
     with gr.Blocks(title="EmotiveTalk", analytics_enabled=False) as page:
         gr.Markdown(
             f"# EmotiveTalk\nTurns a portrait and speech into a talking video. {_about(service)}", elem_id="title"
         )
         with gr.Row():
             with gr.Column():
-                form = build_form(service)
+                gallery = _gallery(examples, examples_with_face)
+                form = build_form(service, first)
                 go = gr.Button("Make the video", variant="primary", elem_id="go")
-            with gr.Column():
-                film = gr.Video(label="The video", interactive=False, buttons=[], elem_id="film")
-                message = gr.HTML(elem_id="message")
-                with gr.Row():
-                    video = gr.DownloadButton("Download the video", interactive=False, elem_id="download")
-                    record = gr.DownloadButton("Download the record", interactive=False, elem_id="record")
+            with gr.Column(elem_id="shown"):  # on a phone, above the form
+                film, message, video, record = _result(shown)
                 stop = gr.Button("Stop", interactive=False, elem_id="stop")
-                gr.Markdown(CONSENT)
-        _show_examples(service, form, examples, examples_with_face)
+                gr.Markdown(CONSENT, elem_id="consent")
+        _wire_examples(service, gallery, form, examples, examples_with_face)
         _wire(service, page, form, go, stop, [film, message, video, record])
     return page
+
+
+def _result(shown: VideoResult) -> list[Any]:
+    """The video, the message and the two download buttons."""
+    file, words, video, record = _shown_result(shown)
+    film = gr.Video(file, label="The video", interactive=False, buttons=[], autoplay=file is not None, elem_id="film")
+    message = gr.HTML(words, padding=False, elem_id="message")
+    explained("The record (.json) lists every file, setting and weight of the video.")
+    with gr.Row():
+        found = [
+            gr.DownloadButton(f"Download the {name}", elem_id=place, **look)
+            for name, place, look in (("video", "download", video), ("record", "record", record))
+        ]
+    return [film, message, *found]
 
 
 def functions_of(page: gr.Blocks) -> dict[int, list[bool]]:
@@ -84,27 +112,36 @@ def _about(service: VideoService) -> str:
     return f"The model was trained for {exported.step:,} steps. Videos have {size}."
 
 
-def _show_examples(
-    service: VideoService, form: dict[str, Any], examples: Sequence[ExampleSpeaker], with_face: Sequence[ExampleSpeaker]
-) -> None:
-    if with_face:
-        names = ["portrait", *(["landmarks"] if service.needs_landmarks else []), "speech"]
-        rows, label = with_face, "Examples: synthetic speakers and their voices"
-    else:
-        names, rows, label = (
-            ["speech"],
-            examples,
-            "Examples: voices of synthetic speakers (this run does not detect their faces)",
-        )
-    gr.Examples(
-        [[str(getattr(example, name)) for name in names] for example in rows],
-        [form[name] for name in names],
-        label=label,
-        example_labels=[example.portrait.stem for example in rows],
-        cache_examples=False,
-        api_visibility="private",
+def _gallery(examples: Sequence[ExampleSpeaker], with_face: Sequence[ExampleSpeaker]) -> gr.Dataset:
+    """Pictures of the example speakers. Without a face that this run detects, only their voices are used."""
+    filled = "portrait, voice and emotion are filled in" if with_face else "voice is filled in"
+    return gr.Dataset(
+        components=[gr.Image(render=False)],
+        samples=[[str(example.portrait)] for example in with_face or examples],
+        type="index",
+        layout="gallery",
+        label=f"Examples: choose a face, and its {filled}",
         elem_id="examples",
     )
+
+
+def _wire_examples(
+    service: VideoService,
+    gallery: gr.Dataset,
+    form: dict[str, Any],
+    examples: Sequence[ExampleSpeaker],
+    with_face: Sequence[ExampleSpeaker],
+) -> None:
+    """Fills in an example when its picture is clicked."""
+    names = ["portrait", "speech", "source", "label", "level"] if with_face else ["speech"]
+
+    def choose(number: int) -> list[Any]:
+        values = filled_in(service, (with_face or examples)[number])
+        if "label" in values:
+            values["level"] = gr.update(**{**levels_of(service, values["label"]), "value": values["level"]})
+        return [values.get(name, gr.skip()) for name in names]
+
+    gallery.click(choose, gallery, [form[name] for name in names], **INTERNAL_EVENT)
 
 
 def _wire(
@@ -119,7 +156,9 @@ def _wire(
 
     def make(request: gr.Request, progress: gr.Progress = PROGRESS, *values: Any) -> list[Any]:
         wanted = dict(zip(names, values, strict=True))
-        return _shown_result(service.make(wanted, _session(request), lambda share, words: progress(share, desc=words)))
+        result = service.make(wanted, _session(request), lambda share, words: progress(share, desc=words))
+        film, words, *buttons = _shown_result(result)
+        return [film, words, *(gr.update(**button) for button in buttons)]
 
     def end() -> Any:
         return gr.update(interactive=False)
@@ -138,6 +177,7 @@ def _wire(
         show_progress_on=shown[0],
         concurrency_limit=None,
         api_visibility="private",
+        scroll_to_output=True,  # on a phone, the video is far from the button
     )
     made.then(end, None, stop, **INTERNAL_EVENT)
     stop.click(halt, None, None, **INTERNAL_EVENT)
@@ -150,14 +190,24 @@ def _session(request: gr.Request) -> str:
     return str(request.session_hash)
 
 
+def _example_result(made: Generated, speaker: ExampleSpeaker) -> VideoResult:
+    """The video of the example that is filled in, with what it shows."""
+    words = (
+        f"{speaker.name}, a synthetic speaker whom the model never saw in training, asked to look {speaker.emotion}."
+    )
+    return VideoResult(made.path, record_path(made.path), (words, "Change anything and make your own."))
+
+
 def _shown_result(result: VideoResult) -> list[Any]:
-    """Values of the video, the messages and the two download buttons."""
+    """Values of the video, the messages, and of the two download buttons as properties."""
     role, kind = ("alert", "failed") if result.failed else ("status", "made")
     lines = "".join(f"<p>{html.escape(line)}</p>" for line in result.words)
+    if not lines:
+        return [None, "", *[{"value": None, "interactive": False}] * 2]
     video, record = (None if file is None else str(file) for file in (result.video, result.record))
     return [
         video,
         f'<div role="{role}" class="{kind}">{lines}</div>',
-        gr.update(value=video, interactive=video is not None),
-        gr.update(value=record, interactive=record is not None),
+        {"value": video, "interactive": video is not None},
+        {"value": record, "interactive": record is not None},
     ]

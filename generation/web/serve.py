@@ -13,6 +13,7 @@ from pathlib import Path
 
 from configs.app import AppConfig
 from generation.errors import GenerationError
+from generation.examples import SMALL, draw_examples, with_face
 from generation.model_files import ModelFiles
 from generation.pipeline import EmotiveTalkPipeline
 from generation.web.gate import Gate, is_loopback
@@ -44,7 +45,7 @@ def serve(config: AppConfig) -> int:
     require_free(config.host, config.port)
     start = time.perf_counter()
     own = config.landmarks, config.audio_model, config.codec_model
-    pipeline = ModelFiles(config.ethd, config.vaid, config.emotion, config.device, config.face, *own).load()
+    pipeline = ModelFiles(config.ethd or SMALL, config.vaid, config.emotion, config.device, config.face, *own).load()
     print(
         f"ethd  {pipeline.exported.path} on {pipeline.device}, loaded in {time.perf_counter() - start:.0f} s",
         flush=True,
@@ -81,12 +82,13 @@ def opened(
     import gradio as gr
     from fastapi import FastAPI
 
-    from generation.web.examples import draw_examples, with_face
     from generation.web.page import CSS, build_page, functions_of, theme
 
     service = VideoService(pipeline, config, folder)
     examples = draw_examples(service.visitors.examples)
-    page = build_page(service, examples, with_face(examples, pipeline))
+    faces = with_face(examples, pipeline)
+    made = service.make_example(faces[0]) if config.ethd is None and faces else None
+    page = build_page(service, examples, faces, made)
     page.queue(max_size=config.max_waiting + 1, api_open=False)
     page.max_threads = config.max_waiting + 1 + THREADS
     # Gradio's own launch sends requests to itself, through the proxy of the environment if there is one.

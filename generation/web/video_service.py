@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from configs.app import AppConfig
+from configs.emotion import EmotionConfig
 from configs.generation import LipsConfig, MotionConfig
 from generation.batch import VideoCase, name_of
 from generation.errors import GenerationError
+from generation.examples import LEVEL, VIDEO, ExampleSpeaker
 from generation.generate_videos import CASE_ERRORS
 from generation.pipeline import EmotiveTalkPipeline, Generated
 from generation.record import record_path
@@ -80,6 +82,19 @@ class VideoService:
         exported = self.pipeline.exported
         there = {"label": exported.table is not None, "text": exported.text is not None}
         return tuple(name for name in SOURCES if there.get(name, True))
+
+    def is_example(self, file: Path) -> bool:
+        """Whether a file is one of an example speaker."""
+        return self.visitors.examples.resolve() in file.resolve().parents
+
+    def make_example(self, speaker: ExampleSpeaker) -> Generated:
+        """Generates the video of an example, next to its files, before the page is served."""
+        level = None if self.pipeline.exported.table is None else LEVEL
+        emotion = EmotionConfig(label=speaker.emotion, level=level) if level else EmotionConfig()
+        case = VideoCase(speaker.portrait, speaker.speech, self.visitors.examples / VIDEO, emotion)
+        made = self.pipeline.generate(case)
+        self._clean_record(made)
+        return made
 
     def begin(self, session: str) -> None:
         """Announces a request of a session, so that Stop can end it from now on."""
@@ -185,6 +200,8 @@ class VideoService:
         try:
             self.visitors.use(session, source)
             if self.needs_landmarks and folder.name != "speech":
+                if self.is_example(source) and (own := source.with_suffix(".csv")).is_file():
+                    landmarks = str(own)
                 if landmarks is None:
                     raise GenerationError(
                         f"{source.name}: this run was trained on data with landmark files and cannot find a face by "
@@ -210,10 +227,15 @@ class VideoService:
     def _made(self, made: Generated, seconds: float) -> VideoResult:
         frames = f"{made.frames} frames, {made.size[0]}x{made.size[1]}"
         summary = f"{made.path.name}: {frames}, made in {_duration(seconds)}."
+        record = self._clean_record(made)
+        return VideoResult(made.path, record, (summary, *map(self._without_folders, made.notes)))
+
+    def _clean_record(self, made: Generated) -> Path:
+        """Removes the server's folders from the record of a video; returns its path."""
         record = record_path(made.path)
         written = json.loads(record.read_text(encoding="utf-8"))
         write_whole(record, json.dumps(self._without_folders(written), indent=1, ensure_ascii=False) + "\n")
-        return VideoResult(made.path, record, (summary, *map(self._without_folders, made.notes)))
+        return record
 
     def _message(self, error: Exception) -> str:
         """Returns an error's message without the server's folders. What is not about the visitor's files is logged."""

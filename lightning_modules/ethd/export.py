@@ -2,6 +2,7 @@
 
 It contains the EMA weights, the V-AID used in training with its statistics, the scaling of the latents, the identities
 of the encoders, and, if an emotion run is given, its label table and text mapping. It contains no optimizer states.
+With ``half``, weights are stored as float16. They are float32 again once they are loaded.
 """
 
 from __future__ import annotations
@@ -38,12 +39,14 @@ from lightning_modules.vaid.checkpoint import vaid_config
 from lightning_modules.vaid.network import VAID
 from runtime.checked_fields import check_count, check_sizes
 from runtime.errors import first_line
-from runtime.files import sha256_of, write_whole
+from runtime.files import require_writable, sha256_of, write_whole
 from runtime.hashed_tensors import read_header
+from runtime.ownership import refuse
 from runtime.tensors import TensorFileError
 
 MAX_SIDE = 1 << 14  # pixels of a frame
-KIND, VERSION = "emotivetalk_export", 1
+KIND, VERSION = "emotivetalk_export", 2
+WHOLE_VERSION = 1  # of files in float32, which earlier versions read too
 EXPORT = Path("export") / "ethd.safetensors"
 EMOTION = "emotion"  # folder of a run with the files of the emotion run that it was last exported with
 Parts = tuple[dict[str, Any], dict[str, Tensor]]
@@ -63,6 +66,7 @@ class ExportedModel:
         table: Label table of emotions, if exported.
         text: Header and tensors of the text mapping, if exported; see ``text_emotion``.
         path: Path of the file.
+        record: Training and scores of the run as its exporter stated them: commit, data, seed, versions, scores.
     """
 
     info: EthdInfo
@@ -74,6 +78,7 @@ class ExportedModel:
     table: EmotionTable | None = None
     text: Parts | None = None
     path: Path = Path("export")
+    record: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def text_encoder(self) -> Identity | None:
@@ -91,7 +96,15 @@ class ExportedModel:
         return TextEmotion.from_plain(*self.text, self.path, encoder, self.info.encoders["motion"])
 
 
-def export(run: str | Path, vaid: str | Path | None = None, emotion: str | Path | None = None) -> Path:
+def export(
+    run: str | Path,
+    vaid: str | Path | None = None,
+    emotion: str | Path | None = None,
+    *,
+    output: str | Path | None = None,
+    half: bool = False,
+    record: Mapping[str, Any] | None = None,
+) -> Path:
     """Exports a run.
 
     Args:
@@ -100,16 +113,24 @@ def export(run: str | Path, vaid: str | Path | None = None, emotion: str | Path 
             hold it. It is then kept in the run directory.
         emotion: Run directory of the emotion stage, to include its label table and text mapping. They are kept in the
             run directory, and included in later exports of the run too.
+        output: File to write in place of ``RUN/export/ethd.safetensors``.
+        half: Whether weights are stored as float16, which takes half the space and rounds them to 11 bits.
+        record: JSON-serialisable record of the training, kept in the file.
 
     Returns:
-        ``RUN/export/ethd.safetensors``.
+        The file.
 
     Raises:
         CheckpointError: If a checkpoint is missing, damaged or of another stage, if ``vaid`` is not the V-AID used in
-            training, or if the file cannot be written.
+            training, if a weight does not fit into float16, or if the file cannot be written.
+        ForeignFileError: If ``output`` exists and is not an export.
         WrongWeights: If emotion files are missing, damaged, or of another motion encoder.
     """
     file = checkpoint_file(run)
+    target = run_of(file) / EXPORT if output is None else Path(output)
+    if output is not None:
+        require_writable(target)
+        _require_own(target)
     checkpoint = read_checkpoint(file, STAGE)
     info = EthdInfo.read(checkpoint[CHECKPOINT_INFO])
     folder = run_of(file)
@@ -118,11 +139,12 @@ def export(run: str | Path, vaid: str | Path | None = None, emotion: str | Path 
     table, text = _emotion_of_run(folder, emotion, info.encoders["motion"])
     found.keep(folder)
     header = {
-        "version": VERSION,
-        "card": info.plain(),
+        "version": VERSION if half else WHOLE_VERSION,
+        "card": {**info.plain(), "vaid": Path(info.vaid).name},  # its folder concerns nobody who gets the file
         "vaid": asdict(trained_with.config),
         "step": int(checkpoint.get("global_step", 0)),
         TRAINED_WINDOWS: checkpoint.get(TRAINED_WINDOWS, {}),
+        **({"record": dict(record)} if record else {}),
     }
     parts: dict[str, Parts] = {
         "ethd": ({}, weights_of(checkpoint)),
@@ -130,17 +152,15 @@ def export(run: str | Path, vaid: str | Path | None = None, emotion: str | Path 
         **({} if table is None else {TABLE_KIND: table.plain()}),
         **({} if text is None else {TEXT_KIND: text}),
     }
-    output = folder / EXPORT
+    tensors = {f"{name}.{key}": tensor for name, (_, own) in parts.items() for key, tensor in own.items()}
+    if half:
+        tensors = {name: _halved(name, tensor, target) for name, tensor in tensors.items()}
+    whole = {**header, "parts": {name: part_header for name, (part_header, _) in parts.items()}}
     try:
-        write_file(
-            output,
-            KIND,
-            {**header, "parts": {name: part_header for name, (part_header, _) in parts.items()}},
-            {f"{name}.{key}": tensor for name, (_, tensors) in parts.items() for key, tensor in tensors.items()},
-        )
+        write_file(target, KIND, whole, tensors)
     except OSError as error:
-        raise CheckpointError(f"{output}: cannot be written ({error.strerror or error})") from error
-    return output
+        raise CheckpointError(f"{target}: cannot be written ({error.strerror or error})") from error
+    return target
 
 
 def load_export(run: str | Path) -> ExportedModel:
@@ -155,7 +175,8 @@ def load_export(run: str | Path) -> ExportedModel:
         WrongWeights: If the file is damaged, of another kind, or of a newer version.
     """
     path = export_file(run)
-    header, tensors = read_file(path, KIND, VERSION, "python train.py task=export run=RUN")
+    header, stored = read_file(path, KIND, VERSION, "python train.py task=export run=RUN")
+    tensors = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in stored.items()}
     try:
         parts = {name: (part, _under(tensors, name)) for name, part in header["parts"].items()}
         info = EthdInfo.read(header["card"])
@@ -180,6 +201,7 @@ def load_export(run: str | Path) -> ExportedModel:
         table=table,
         text=parts.get(TEXT_KIND),
         path=path,
+        record=found if isinstance(found := header.get("record"), dict) else {},
     )
 
 
@@ -304,6 +326,39 @@ def check_shapes(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     for name in sorted(own.keys() | found.keys()):
         if own.get(name) != found.get(name):
             raise ValueError(f"tensor {name} of shape {found.get(name)} (expected {own.get(name)})")
+    for name, weight in network.state_dict().items():
+        if tensors[name].dtype != weight.dtype:
+            raise ValueError(f"tensor {name} of {tensors[name].dtype} (expected {weight.dtype})")
+
+
+def _halved(name: str, tensor: Tensor, target: Path) -> Tensor:
+    """A tensor of floats as float16.
+
+    Raises:
+        CheckpointError: If a value is too large for it.
+    """
+    if not tensor.is_floating_point():
+        return tensor
+    half = tensor.half()
+    if not torch.equal(half.isfinite(), tensor.isfinite()):
+        raise CheckpointError(f"{target}: {name} has values above 65504, too large for float16; leave out half=true")
+    return half
+
+
+def _require_own(file: Path) -> None:
+    """Checks that a file is missing or an export.
+
+    Raises:
+        ForeignFileError: If not.
+    """
+    try:
+        own = isinstance(read_header(file, KIND), dict)
+    except FileNotFoundError:
+        return
+    except TensorFileError:
+        own = False
+    if not own:
+        refuse(file, f"output={file}")
 
 
 def _is_number(value: Any, above: float) -> bool:

@@ -6,8 +6,9 @@ Packages are imported where they are used, since most take seconds to import.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from configs.registries import ENCODERS
 from datamodules.index_checks import index_problems, is_plain_name
@@ -85,8 +86,37 @@ def _export(path: Path, on_file: Step) -> Iterator[Finding]:
         return
     emotion = "with emotion by label" if export.table is not None else "without emotion by label"
     yield fine("export", f"{size_text(path.stat().st_size)}, {export.step} steps, {emotion}; all tensors are whole")
+    yield from (fine(name, text) for name, text in _record(export.record).items())
     if not os.stat(path).st_mode & 0o044:
         yield note("export", "nobody else can read it", f"chmod a+r {path}, if colleagues are to use it")
+
+
+def _record(record: Mapping[str, Any]) -> dict[str, str]:
+    """The record of an export in words."""
+    data, scores, versions = (_mapping(record.get(name)) for name in ("data", "scores", "versions"))
+    words = {}
+    if "commit" in record:
+        changed = " with changes" if record.get("changed") else ""
+        name, seed, commit = (_short(record.get(key)) for key in ("name", "seed", "commit"))
+        words["trained"] = f"{name}, seed {seed}, at commit {commit}{changed}"
+    if data:
+        hashes = [_short(value)[:12] for value in _mapping(data.get("sha256")).values()]
+        words["data"] = " ".join([_short(data.get("name")), *(f"sha256 {value}" for value in hashes[:SHOWN])])
+    if versions:
+        words["versions"] = ", ".join(f"{_short(key)} {_short(value)}" for key, value in list(versions.items())[:SHOWN])
+    numbers = [(key, value) for key, value in scores.items() if type(value) in (int, float)]
+    if numbers:
+        words["scores"] = ", ".join(f"{_short(key)} {value:.3g}" for key, value in numbers[:20])
+    return words
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _short(value: Any) -> str:
+    """A value of a file that may be a stranger's, in one line of at most 40 characters."""
+    return " ".join(str(value)[:40].split())
 
 
 def _data(folder: Path, on_file: Step) -> Iterator[Finding]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from generation.web.examples import draw_examples
+from generation.examples import draw_examples
 from lightning_modules.checkpoint_files import LAST
 from lightning_modules.checkpoints import read_checkpoint
 from runtime.errors import UserError

@@ -36,7 +36,9 @@ from encoders.factory import build_as
 from encoders.landmarks.face_landmarker import BLENDSHAPES
 from encoders.landmarks.mediapipe_detector import MediaPipeDetector
 from encoders.motion.blendshapes import EXPRESSION_SHAPES
+from lightning_modules.checkpoints import check_encoders
 from lightning_modules.ethd.checkpoint import load_ethd
+from lightning_modules.ethd.export import is_export, load_export
 from lightning_modules.ethd.guidance import guidance_of
 from lightning_modules.ethd.held_vaid import vaid_of_run
 from lightning_modules.ethd.sampler import Sampler
@@ -83,14 +85,20 @@ class QualityRun:
 
     @classmethod
     def load(cls, run: str | Path, data: ShardDataModule, steps: int | None = None) -> QualityRun:
-        """Loads the averaged weights of a run, on the GPU if there is one.
+        """Loads the averaged weights of a run, or an export, on the GPU if there is one.
 
         Raises:
             CheckpointError: If the run or its V-AID is missing, damaged, or of other encoders than the data.
+            WrongWeights: If the export is damaged.
         """
-        ethd, info = load_ethd(run)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        vaid = vaid_of_run(run).load(data.index.encoders).to(device)
+        if is_export(Path(run)):
+            exported = load_export(run)
+            check_encoders(exported.info.encoders, data.index.encoders, run)
+            ethd, info, vaid = exported.ethd, exported.info, exported.vaid.to(device)
+        else:
+            ethd, info = load_ethd(run)
+            vaid = vaid_of_run(run).load(data.index.encoders).to(device)
         codec = build_as("codec", info.encoders["codec"], str(device))
         return cls(Sampler(ethd, info, codec, device), vaid, steps)
 

@@ -1,6 +1,7 @@
 """The web page in a real browser: uploads, clicks and downloads, without requests to any other machine."""
 
 import json
+import re
 import time
 
 import pytest
@@ -40,8 +41,16 @@ def page(served, browser):
     context.close()
 
 
+def clear(page, name):
+    """Empties an input, in which an example may be."""
+    page.locator(f"#{name}").get_by_label(re.compile("^(Clear|Remove Image)$")).first.click()
+    page.locator(f"#{name} input[type=file]").first.wait_for(state="attached")
+
+
 def upload(page, **given):
     for name, file in given.items():
+        if name in ("portrait", "speech") and page.locator(f"#{name} img, #{name} audio, #{name} #waveform").count():
+            clear(page, name)
         with page.expect_response(lambda response: "/upload" in response.url):
             page.locator(f"#{name} input[type=file]").set_input_files(file)
         page.wait_for_timeout(500)
@@ -84,6 +93,7 @@ def test_a_portrait_and_speech_become_a_video_that_plays(page, served, files, tm
 
 @pytest.mark.slow
 def test_errors_are_shown_on_the_page(page, files, tmp_path):
+    clear(page, "portrait")
     assert "There is no portrait yet" in make(page)
     words = tmp_path / "words.png"
     words.write_text("no picture at all")
@@ -97,10 +107,13 @@ def test_errors_are_shown_on_the_page(page, files, tmp_path):
 
 @pytest.mark.slow
 def test_an_example_takes_one_click(page):
-    page.locator("#examples button").filter(has_text="Cyrus").click()
-    page.locator("#portrait img").wait_for()
+    assert page.locator("#portrait img").get_attribute("src").endswith("Cyrus.png")  # filled in
+    assert page.locator("#examples img").count() == 3
+    page.locator("#examples button").nth(1).click()
+    page.locator("#portrait img[src$='Jun.png']").wait_for()
     page.locator("#speech").get_by_text("0:03").first.wait_for()
-    assert "Cyrus_Cyrus.mp4: 75 frames" in make(page)
+    assert not page.locator("#landmarks").is_visible()
+    assert "Jun_Jun.mp4: 75 frames" in make(page)
 
 
 @pytest.mark.slow

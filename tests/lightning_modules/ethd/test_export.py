@@ -3,11 +3,14 @@
 import json
 import re
 import shutil
+import struct
 import time
+from dataclasses import replace
 
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from encoders.text.ngram import NgramEncoder
 from encoders.weight_files import WrongWeights
@@ -15,10 +18,12 @@ from lightning_modules.checkpoints import CheckpointError
 from lightning_modules.emotion.emotion_table import TABLE_FILE, TABLE_KIND
 from lightning_modules.emotion.text_mapping import TEXT_FILE, TextEmotion, TextMapping
 from lightning_modules.ethd.checkpoint import load_ethd
-from lightning_modules.ethd.export import EXPORT, KIND, export, load_export
+from lightning_modules.ethd.export import EXPORT, KIND, VERSION, export, load_export
 from lightning_modules.ethd.held_vaid import HELD
 from lightning_modules.tensor_files import read_file, write_file
 from lightning_modules.vaid.checkpoint import load_vaid
+from runtime.hashed_tensors import read_header
+from runtime.ownership import ForeignFileError
 from tests.helpers.emotion import synthetic_table
 from tests.helpers.ethd_run import build_encoders, write_ethd, write_vaid
 from tests.helpers.refusals import refuses
@@ -43,7 +48,7 @@ def test_export_and_load_are_bit_exact(run, tmp_path):
     assert export(run) == run / EXPORT
     exported = load_export(run)
     trained, info = load_ethd(run / "checkpoints" / "last.ckpt")
-    assert exported.info == info
+    assert exported.info == replace(info, vaid="last.ckpt")  # no folder of the machine that trained it
     assert equal(exported.ethd, trained)
     assert equal(exported.vaid, load_vaid(tmp_path / "vaid" / "checkpoints" / "last.ckpt"))
     assert not exported.ethd.training
@@ -217,3 +222,89 @@ def test_one_silly_number_of_a_header_is_refused_at_once(run):
             assert time.process_time() - began < 5, (key, value)
     assert not accepted
     assert all("\n" not in message and path.name in message and len(message) < 600 for message in messages), messages
+
+
+def test_a_half_export_is_one_small_file_whose_values_are_those_of_float16(run, emotion, tmp_path):
+    whole = load_export(export(run, emotion=emotion[0]))
+    record = {"commit": "abc", "scores": {"lips_neutral": 0.9}}
+    file = export(run, output=tmp_path / "new" / "small.safetensors", half=True, record=record)
+    small = load_export(file)
+    assert {str(tensor.dtype) for tensor in load_file(file).values()} == {"torch.float16"}
+    assert file.stat().st_size < 0.6 * (run / EXPORT).stat().st_size
+    for found, wanted in ((small.ethd, whole.ethd), (small.vaid, whole.vaid)):
+        for name, weight in wanted.state_dict().items():
+            assert torch.equal(found.state_dict()[name], weight.half().float()), name
+    assert torch.equal(small.table.latents, whole.table.latents.half().float())
+    assert small.text_encoder == whole.text_encoder
+    assert small.record == record
+    assert whole.record == {}
+    assert str(tmp_path) not in json.dumps(read_header(file, KIND))
+
+
+def test_half_is_refused_where_a_weight_is_too_large_for_it(run, tmp_path):
+    last = run / "checkpoints" / "last.ckpt"
+    checkpoint = torch.load(last, weights_only=False)
+    name, weight = next(iter(checkpoint["ema"]["weights"].items()))
+    weight.view(-1)[0] = 1e6
+    torch.save(checkpoint, last)
+    refuses(
+        CheckpointError,
+        f"{name} has values above 65504, too large for float16; leave out half=true",
+        export,
+        run,
+        half=True,
+    )
+    assert export(run).exists()
+
+
+def test_a_file_of_others_is_not_replaced(run, tmp_path):
+    file = tmp_path / "mine.safetensors"
+    save_file({"w": torch.zeros(1)}, file)
+    before = file.read_bytes()
+    refuses(ForeignFileError, "mine.safetensors was not written by this program", export, run, output=file)
+    file.write_text("notes")
+    refuses(ForeignFileError, "mine.safetensors was not written by this program", export, run, output=file)
+    assert file.read_text() == "notes"
+    file.write_bytes(before)
+    file.unlink()
+    first = export(run, output=file, half=True).read_bytes()
+    assert export(run, output=file, half=True).read_bytes() == first
+
+
+def test_a_hostile_small_file_is_one_line(run, tmp_path):
+    file = export(run, output=tmp_path / "small.safetensors", half=True)
+    content, (header, tensors) = file.read_bytes(), read_file(file, KIND, VERSION, "")
+    size = struct.unpack("<Q", content[:8])[0]
+    name = next(name for name in sorted(tensors) if name.startswith("ethd."))
+
+    def changed(**values) -> bytes:
+        write_file(tmp_path / "changed.safetensors", KIND, {**header, **values.get("header", {})},
+                   {**tensors, **values.get("tensors", {})})  # fmt: skip
+        return (tmp_path / "changed.safetensors").read_bytes()
+
+    left = {key: tensor for key, tensor in tensors.items() if key != name}
+    write_file(tmp_path / "left.safetensors", KIND, header, left)
+    save_file(tensors, tmp_path / "bare.safetensors", metadata={"format": "pt"})
+    cases = {
+        "half of it": content[: len(content) // 2],
+        "only its header": content[: 8 + size],
+        "empty": b"",
+        "header of an exabyte": struct.pack("<Q", 1 << 60) + content[8:],
+        "header that is no JSON": content[:8] + b"x" * size + content[8 + size :],
+        "other metadata": (tmp_path / "bare.safetensors").read_bytes(),
+        "missing tensor": (tmp_path / "left.safetensors").read_bytes(),
+        "wrong shape": changed(tensors={name: torch.zeros(1, dtype=torch.float16)}),
+        "whole numbers": changed(tensors={name: torch.zeros(tensors[name].shape, dtype=torch.int8)}),
+        "further tensor": changed(tensors={"ethd.more": torch.zeros(1, dtype=torch.float16)}),
+        "no parts": changed(header={"parts": 7}),
+        "endless network": changed(header={"card": {**header["card"], "frame_side": 1 << 40}}),
+        "no steps": changed(header={"step": "many"}),
+    }
+    for what, bytes_ in cases.items():
+        file.write_bytes(bytes_)
+        with pytest.raises(WrongWeights) as error:
+            load_export(file)
+        assert len(str(error.value).splitlines()) == 1, what
+        assert "small.safetensors" in str(error.value), what
+    file.write_bytes(changed(header={"record": ["odd"]}))
+    assert load_export(file).record == {}

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from tools.quality.ethd import contact_sheet, psnr
-from tools.quality.ethd_synthetic import Reader, correlation, inside
+from tools.quality.ethd_synthetic import Reader, correlation, inside, picture_scores
 
 
 def test_psnr_equals_its_definition():
@@ -38,3 +38,27 @@ def test_a_reader_uses_only_its_region():
     outside = videos[2].clone()
     outside[:, ~region] = torch.rand(60, 192, 3)
     assert torch.equal(reader(outside), reader(videos[2]))
+
+
+def test_sharpness_and_speckle_are_relative_to_the_true_video():
+    torch.manual_seed(0)
+    face = torch.zeros(32, 32, dtype=torch.bool)
+    face[8:24, 8:24] = True
+    flat = torch.full((4, 32, 32, 3), 100.0)
+    flat[:, :, 15:17] = 200.0  # an edge through the face
+    true = (flat + 4 * torch.rand(4, 32, 32, 1)).byte()
+    same = picture_scores(true, true, face)
+    assert (same["ssim"], same["sharpness"], same["speckle"]) == pytest.approx((1, 1, 1))
+    assert same["psnr"] == math.inf
+    blurred = picture_scores(flat.mean(2, keepdim=True).expand_as(flat).byte(), true, face)
+    assert blurred["sharpness"] == 0
+    assert blurred["speckle"] == 0
+    noise = (flat + 40 * torch.rand(4, 32, 32, 1)).byte()
+    noisy = picture_scores(noise, true, face)
+    assert 1 < noisy["sharpness"] < 3  # the edge has most of the variance
+    assert noisy["speckle"] > 30
+    elsewhere = true.clone()
+    elsewhere[:, :6] = 0
+    outside = picture_scores(elsewhere, true, face)
+    assert (outside["sharpness"], outside["speckle"]) == (1, 1)
+    assert outside["ssim"] < 0.95
