@@ -54,7 +54,7 @@ VAID_RUN = ("experiment=vaid/tiny", "model.lip={width:4,depth:1,latents:2,head_w
 ETHD_RUN = ("experiment=ethd/tiny", "vaid=vaid.ckpt", "trainer.devices='1'", "trainer.strategy=auto", "data.window=4",
             "model.unet={channels:[32,32],heads:[1,1],attention:[true,false],layers:1,token_width:8,added_width:8}",
             "model.expression_steps=2", "model.ema=0.5", "model.lip_dropout=0",
-            "model.expression_dropout=0")  # fmt: skip
+            "model.expression_dropout=0", "model.lip_guidance=1", "model.expression_guidance=1")  # fmt: skip
 
 
 @pytest.fixture(scope="module")

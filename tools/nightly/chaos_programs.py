@@ -56,21 +56,24 @@ def programs(folder: Path, environment: Mapping[str, str]) -> list[Program]:
     Raises:
         UserError: If a command fails.
     """
-    data, runs = folder / "data", folder / "runs"
+    data, runs, logs = folder / "data", folder / "runs", folder / "logs"
     prepared = _prepare_command(data, seconds=2)
-    once(prepared, environment, data / "index.json")
-    once(_train_command("vaid", data, runs), environment, runs / "vaid" / "source" / "checkpoints" / LAST)
+    once(prepared, environment, data / "index.json", logs / "prepare.txt")
+    vaid = runs / "vaid" / "source" / "checkpoints" / LAST
+    once(_train_command("vaid", data, runs), environment, vaid, logs / "vaid.txt")
     source = f"vaid={runs / 'vaid' / 'source'}"
     exported = runs / "ethd" / "source" / "export"
-    once([*_train_command("ethd", data, runs), source], environment, exported.parent / "checkpoints" / LAST)
-    once(["train.py", "task=export", f"run={exported.parent}"], environment, exported)
+    ethd = exported.parent / "checkpoints" / LAST
+    once([*_train_command("ethd", data, runs), source], environment, ethd, logs / "ethd.txt")
+    once(["train.py", "task=export", f"run={exported.parent}"], environment, exported, logs / "export.txt")
     image = ["train.py", "experiment=proxy/image", f"data.root={data}", f"output={runs}", "run_id=image"]
     image += ["trainer.max_steps=4", "trainer.validate_every=4", "data.workers=0", "data.steps_per_epoch=4"]
     network = runs / "proxy" / "image" / "proxy_image.safetensors"
-    once(image, environment, network)
+    once(image, environment, network, logs / "image.txt")
     cases = _cases(folder / "inputs")
     generate = ["generate.py", f"ethd={exported.parent}", f"batch={cases}", "steps=2", "device=cpu"]
-    once([*generate, f"output={folder / 'videos'}"], environment, folder / "videos" / f"{VIDEOS - 1}.mp4")
+    video = folder / "videos" / f"{VIDEOS - 1}.mp4"
+    once([*generate, f"output={folder / 'videos'}"], environment, video, logs / "generate.txt")
     evaluate = ["evaluate.py", f"generated={folder / 'videos'}", f"reference={folder / 'videos'}", "metrics=[fid]"]
     evaluate += ["fid.network=proxy", f"fid.weights={network}", "device=cpu", "bootstrap=0"]
     port = free_port()
@@ -95,16 +98,15 @@ def programs(folder: Path, environment: Mapping[str, str]) -> list[Program]:
     ]  # fmt: skip
 
 
-def once(typed: list[str], environment: Mapping[str, str], product: Path) -> None:
-    """Runs a command unless its product exists.
+def once(typed: list[str], environment: Mapping[str, str], product: Path, log: Path) -> None:
+    """Runs a command unless its product exists. ``log`` gets what it prints.
 
     Raises:
         UserError: If it fails.
     """
     if product.exists():
         return
-    product.parent.mkdir(parents=True, exist_ok=True)
-    log = product.parent / "making.txt"
+    log.parent.mkdir(parents=True, exist_ok=True)
     process = start(typed, environment, log)
     process.join(START_SECONDS)
     if process.exitcode != 0 or not product.exists():
