@@ -4,8 +4,9 @@
     python -m tools.profiling.first_frame seconds=66 steps=25 window=60  other settings
     python -m tools.profiling.first_frame ethd=RUN portrait=face.png speech=voice.wav seconds=66 steps=10
 
-Windows are counted with the sampler and a network that does nothing. With a run, a video is sampled and decoded: the
-speech is repeated to the length. Decoding after the sampling would show the first frame after the last step.
+Windows have 120 frames, unless ``window`` says otherwise. They are counted with the sampler and a network that does
+nothing. With a run, a video is sampled and decoded: the speech is repeated to the length. Decoding after the sampling
+would show the first frame after the last step.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def windows_before(frames: int, window: int, overlap: int, steps: int) -> tuple[
     return counted, steps * len(window_starts(frames, window, overlap))
 
 
-def timed(options: dict[str, str], frames: int, steps: int) -> tuple[float, float, float]:
+def timed(options: dict[str, str], frames: int, steps: int, window: int, overlap: int) -> tuple[float, float, float]:
     """Seconds after which the first frame, the last step and the last frame were there, from the first step on."""
     pipeline = ModelFiles(options["ethd"], device=options.get("device", "auto")).load()
     sampled = 0.0
@@ -55,7 +56,10 @@ def timed(options: dict[str, str], frames: int, steps: int) -> tuple[float, floa
     with tempfile.TemporaryDirectory() as folder:
         speech = Path(folder) / "speech.wav"
         write_repeated(Path(options["speech"]), speech, frames)
-        prepared = pipeline.prepare(VideoCase(Path(options["portrait"]), speech, Path(folder) / "out.mp4", steps=steps))
+        case = VideoCase(
+            Path(options["portrait"]), speech, Path(folder) / "out.mp4", steps=steps, window=window, overlap=overlap
+        )
+        prepared = pipeline.prepare(case)
         start = time.perf_counter()
         made = pipeline.frames(prepared, on_progress)
         next(made)
@@ -77,7 +81,7 @@ def main(arguments: list[str]) -> None:
         first, total = windows_before(frames, window, overlap, steps)
         print(f"{steps:3} steps: first frame after {first} of {total} steps of windows", flush=True)
         if "ethd" in options:
-            seconds = timed(options, frames, steps)
+            seconds = timed(options, frames, steps, window, overlap)
             print("     first frame {:.1f} s, last step {:.1f} s, last frame {:.1f} s".format(*seconds), flush=True)
 
 
