@@ -17,7 +17,7 @@ from contextlib import suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from queue import SimpleQueue
+from queue import LifoQueue
 from typing import Any
 
 from preparation.clip_source import ClipSource, OutOfMemory, Reason, Rejected
@@ -60,7 +60,7 @@ class ClipPool:
         sys.warnoptions.append("ignore::UserWarning:multiprocessing.resource_tracker")
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="clips")
         self._processes = [_Process(start, arguments) for _ in range(workers)]
-        self._free: SimpleQueue[_Process] = SimpleQueue()
+        self._free: LifoQueue[_Process] = LifoQueue()  # a process that has started, and built its encoders, comes first
         for process in self._processes:
             self._free.put(process)
 
