@@ -100,7 +100,8 @@ def test_ethd_starts_from_a_run_or_an_export_on_other_data(trained, tmp_path, ca
 
 @pytest.mark.slow
 def test_an_ablation_starts_from_the_layers_it_shares(trained, shards, tmp_path):
-    changes = (f"init={trained}", "model.variant=wo_exp", "model.expression_dropout=0", "run_id=a")
+    without = ("model.variant=wo_exp", "model.expression_dropout=0", "model.expression_guidance=1")
+    changes = (f"init={trained}", *without, "run_id=a")
     done = train_ethd(shards, None, tmp_path, *changes, steps=1)
     total = (done.folder / "init.txt").read_text().splitlines()[-1].split()
     taken, new, left_out = (int(count.replace(",", "")) for count in total[1:])
