@@ -3,7 +3,8 @@
     python -m tools.nightly [videos=DIR] [clip=DIR] [only=NAME,NAME] [list=yes]
 
 ``commands.yaml`` lists the checks. An interrupted run resumes with the same command. A check runs again if its command
-or inputs changed. If one fails, only the checks that depend on it are skipped.
+or inputs changed. If one fails, only the checks that depend on it are skipped. Each result is a file of
+``tools/nightly/results``, to be committed; ``docs/results.md`` is written from all of them.
 """
 
 from __future__ import annotations
@@ -15,20 +16,23 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from rich.console import Console
 from rich.markup import escape
 
 from configs.errors import ConfigError
 from configs.options import Readers, folder, names, read_options, run_script, yes
 from runtime.console import new_console
-from runtime.files import write_whole
+from runtime.files import remove, write_whole
+from tools.nightly.measured import MeasuredCheck, code_of, current_commit, read_results, this_environment
 from tools.nightly.nightly_plan import NightlyCheck, read_checks
-from tools.nightly.nightly_report import full_report, results_page
+from tools.nightly.nightly_report import full_report, measured_numbers, results_page
 from tools.pipeline.run_steps import ROOT, StepResult, run_chain
-from tools.pipeline.step import ChainError, StepRecord, is_done
+from tools.pipeline.step import RECORDS, ChainError, StepRecord, is_done
 
 FOLDER = Path("outputs/nightly")
 RESULTS = Path("docs/results.md")
 REPORTS = Path("tools/profiling/reports")
+MEASURED = Path("tools/nightly/results")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -48,8 +52,9 @@ def main(arguments: Sequence[str]) -> int:
             console.print(f"{state:7} {escape(check.step.name):24} {escape(check.step.title)}", soft_wrap=True)
         return 0
     places = {str(path): word for path, word in ((videos, "VIDEOS"), (clip, "CLIP"), (f"{ROOT}/", "")) if path}
+    recorder = Recorder(checks, console)
     try:
-        results = run_chain([check.step for check in chosen], FOLDER, console, keep_going=True)
+        results = run_chain([check.step for check in chosen], FOLDER, console, keep_going=True, ended=recorder)
     except KeyboardInterrupt:
         write_reports(checks, known(checks), places)
         raise
@@ -57,6 +62,50 @@ def main(arguments: Sequence[str]) -> int:
     for path in write_reports(checks, known(checks) | found, places):
         console.print(f"report  {path}")
     return 0 if all(result.done for result in results) else 1
+
+
+class Recorder:
+    """Writes the result of each check that ends.
+
+    Args:
+        checks: All checks.
+        console: Console for what is not recorded.
+        root: The repository.
+        folder: Folder of the results.
+    """
+
+    def __init__(
+        self, checks: Sequence[NightlyCheck], console: Console, root: Path = ROOT, folder: Path = MEASURED
+    ) -> None:
+        self.checks = {check.step.name: check for check in checks}
+        self.console, self.root, self.folder = console, root, folder
+        self.commit, self.environment = current_commit(root), this_environment()
+        self.code = {check.part: code_of(root, check.code) for check in checks}
+
+    def __call__(self, result: StepResult) -> None:
+        """Writes the result of a check that is done; removes that of one that failed."""
+        check, path = self.checks[result.step.name], self.folder / f"{result.step.name}.json"
+        if result.state == "failed":
+            remove(path)
+        if result.state != "done":
+            return
+        code = self.code[check.part]
+        if code_of(self.root, check.code) != code:
+            self.console.print(
+                f"[yellow]not recorded[/] {result.step.name}: files of {escape(' '.join(check.code))} changed while it "
+                f"ran; remove {FOLDER / RECORDS / result.step.name}.json and run it again",
+                soft_wrap=True,
+            )
+            return
+        MeasuredCheck(
+            result.finished,
+            round(result.seconds, 1),
+            round(result.processor_seconds, 1),
+            self.commit,
+            code,
+            self.environment,
+            measured_numbers(check),
+        ).write(path)
 
 
 def known(checks: Sequence[NightlyCheck]) -> dict[str, StepResult]:
@@ -81,11 +130,12 @@ def write_reports(
 
     Args:
         checks: All checks.
-        results: Results of the checks that ran, by name.
+        results: Results of the checks that ran on this machine, by name.
         places: Folders of this machine -> their names in the reports, which are read on other machines.
     """
     dated = REPORTS / f"{datetime.now(UTC):%Y-%m-%d}-nightly.md"
-    for path, text in ((dated, full_report(checks, results)), (RESULTS, results_page(checks, results))):
+    measured = read_results(MEASURED, [check.step.name for check in checks])
+    for path, text in ((dated, full_report(checks, results)), (RESULTS, results_page(checks, measured))):
         for place, word in places.items():
             text = text.replace(place, word)
         write_whole(path, text)

@@ -15,7 +15,7 @@ import yaml
 from tools.pipeline.step import Step
 
 PRINTS = {"json": ".json", "text": ".txt"}
-KEYS = {"name", "part", "shows", "command", "reads", "writes", "print", "numbers", "each", "accepted"}
+KEYS = {"name", "part", "set", "shows", "command", "reads", "writes", "print", "numbers", "each", "accepted"}
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,21 @@ class Number:
 
 @dataclass(frozen=True)
 class NightlyCheck:
-    """A check: its step, the section of the report, and its numbers."""
+    """A check.
+
+    Attributes:
+        step: Its step.
+        part: Section of the report.
+        numbers: What it measures.
+        group: Set of checks whose results are shown together only if they come from the same code.
+        code: Files and folders that decide the results of its part.
+    """
 
     step: Step
     part: str
     numbers: tuple[Number, ...] = ()
+    group: str = ""
+    code: tuple[str, ...] = ()
 
 
 def read_checks(folder: Path, videos: Path | None = None, clip: Path | None = None) -> list[NightlyCheck]:
@@ -56,10 +66,10 @@ def read_checks(folder: Path, videos: Path | None = None, clip: Path | None = No
         ValueError: If an entry is not as described at the top of ``commands.yaml``.
     """
     places = {"folder": folder, "videos": videos or Path("VIDEOS"), "clip": clip or Path("CLIP")}
-    text = (resources.files(__package__) / "commands.yaml").read_text(encoding="utf-8")
+    listed = yaml.safe_load((resources.files(__package__) / "commands.yaml").read_text(encoding="utf-8"))
     checks = [
-        _nightly_check(entry, {**{name: str(path) for name, path in places.items()}, **values}, folder)
-        for entry in yaml.safe_load(text)
+        _nightly_check(entry, {**{name: str(path) for name, path in places.items()}, **values}, folder, listed["code"])
+        for entry in listed["checks"]
         for values in _combinations(entry)
     ]
     names = [check.step.name for check in checks]
@@ -79,7 +89,9 @@ def _combinations(entry: Mapping[str, Any]) -> Iterator[dict[str, str]]:
         yield dict(zip(choices, map(str, values), strict=True))
 
 
-def _nightly_check(entry: Mapping[str, Any], values: Mapping[str, str], folder: Path) -> NightlyCheck:
+def _nightly_check(
+    entry: Mapping[str, Any], values: Mapping[str, str], folder: Path, code: Mapping[str, str]
+) -> NightlyCheck:
     name = entry["name"].format(**values)
     # Split before the paths are filled in, because they may contain spaces.
     command = tuple(word.format(**values) for word in shlex.split(entry["command"]))
@@ -92,4 +104,7 @@ def _nightly_check(entry: Mapping[str, Any], values: Mapping[str, str], folder: 
     for words, number in entry.get("numbers", {}).items():
         file = Path(number["file"].format(**values)) if "file" in number else None
         numbers.append(Number(words, number["path"], number.get("wanted", ""), file))
-    return NightlyCheck(step, entry["part"], tuple(numbers))
+    part = entry["part"]
+    if part not in code:
+        raise ValueError(f"commands.yaml, {name}: part {part} has no entry in code; it has {', '.join(code)}")
+    return NightlyCheck(step, part, tuple(numbers), entry.get("set", entry["name"]), tuple(code[part].split()))

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import operator
-import os
-import platform
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from tools.nightly.measured import MeasuredCheck, mixed_code, this_environment
 from tools.nightly.nightly_plan import NightlyCheck, Number
 from tools.pipeline.clock import format_duration
 from tools.pipeline.run_steps import StepResult
@@ -26,7 +24,7 @@ COMPARISONS: Mapping[str, Callable[[float, float], bool]] = {
 }
 HEAD = """# {title}
 
-{about} Written by `make nightly`; do not edit. Python {python}, torch {torch}, {machine} with {cores} cores.
+{about} Written by `make nightly`; do not edit. {environment}.
 
 """
 SHOWN = 60  # lines of a script's output
@@ -35,7 +33,8 @@ SHOWN = 60  # lines of a script's output
 def full_report(checks: Sequence[NightlyCheck], results: Mapping[str, StepResult]) -> str:
     """Returns the report of all checks: state, time, command, numbers and printed output."""
     today = f"{datetime.now(UTC):%Y-%m-%d}"
-    parts = [_head(f"Nightly checks, {today}", "Every check with its command, its time and its output.")]
+    title, about = f"Nightly checks, {today}", "Every check with its command, its time and its output."
+    parts = [HEAD.format(title=title, about=about, environment=this_environment())]
     for part, group in groupby(checks, key=lambda check: check.part):
         parts.append(f"## {part}\n")
         for check in group:
@@ -43,40 +42,57 @@ def full_report(checks: Sequence[NightlyCheck], results: Mapping[str, StepResult
     return "\n".join(parts).rstrip() + "\n"
 
 
-def results_page(checks: Sequence[NightlyCheck], results: Mapping[str, StepResult]) -> str:
-    """Returns the page of results: numbers and failures as tables, then lists of the other checks."""
+def results_page(checks: Sequence[NightlyCheck], results: Mapping[str, MeasuredCheck]) -> str:
+    """Returns the page of results: numbers as tables, then lists of the other checks.
+
+    Args:
+        checks: All checks.
+        results: Results by name of the check.
+    """
     about = "Measurements of the nightly checks. Commands and full outputs: `tools/profiling/reports/`."
-    parts = [_head("Results", f"{about} Checks without a number and checks that have not run are listed at the end.")]
-    ran = [(check, results[check.step.name]) for check in checks if check.step.name in results]
-    in_table = [(check, result) for check, result in ran if check.numbers or not result.done]
+    about += " Checks without a number and checks without a result are listed at the end."
+    environments = sorted({result.environment for result in results.values()})
+    parts = [HEAD.format(title="Results", about=about, environment="; ".join(environments))]
+    measured = [(check, results[check.step.name]) for check in checks if check.step.name in results]
+    refused = {group: mixed_code(members) for group, members in _sets(measured).items()}
+    in_table = [(check, result) for check, result in measured if check.numbers]
     for part, group in groupby(in_table, key=lambda one: one[0].part):
-        rows = [row for check, result in group for row in _rows(check, result)]
-        parts += [f"## {part}\n", "| check | what | measured | wanted | when |", "|---|---|---|---|---|", *rows, ""]
-    completed = [(check, result) for check, result in ran if (check, result) not in in_table]
+        rows = [row for check, result in group for row in _rows(check, result, refused[check.group])]
+        head = ["| check | what | measured | wanted | when | commit |", "|---|---|---|---|---|---|"]
+        parts += [f"## {part}\n", *head, *rows, ""]
+    completed = [(check, result) for check, result in measured if not check.numbers]
     if completed:
         parts.append("## Completed, without a number\n")
         parts += [
-            f"- {check.step.title}: {format_duration(result.seconds)}, {result.finished[:10]}"
+            f"- {check.step.title}: {format_duration(result.seconds)}, {result.finished[:10]}, {result.commit}"
             for check, result in completed
         ]
         parts.append("")
     open_checks = [check for check in checks if check.step.name not in results]
     if open_checks:
-        parts += ["## Not run yet\n", "Names for `python -m tools.nightly only=NAME,NAME`:\n"]
+        parts += ["## Without a result\n", "Names for `python -m tools.nightly only=NAME,NAME`:\n"]
     for part, waiting in groupby(open_checks, key=lambda check: check.part):
         parts.append(f"- {part}: {', '.join(f'`{check.step.name}`' for check in waiting)}")
     return "\n".join(parts).rstrip() + "\n"
 
 
-def _head(title: str, about: str) -> str:
-    return HEAD.format(
-        title=title,
-        about=about,
-        python=platform.python_version(),
-        torch=version("torch"),
-        machine=platform.machine(),
-        cores=os.cpu_count(),
-    )
+def measured_numbers(check: NightlyCheck) -> dict[str, float | None]:
+    """Reads the numbers of a check from the files that it wrote; None for those that are missing."""
+    found = {}
+    for number in check.numbers:
+        file = number.file or check.step.stdout
+        assert file is not None
+        content = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        found[number.words] = value_at(content, number.path)
+    return found
+
+
+def _sets(measured: Sequence[tuple[NightlyCheck, MeasuredCheck]]) -> dict[str, dict[str, MeasuredCheck]]:
+    """Results of each set, by name of the check."""
+    sets: dict[str, dict[str, MeasuredCheck]] = {}
+    for check, result in measured:
+        sets.setdefault(check.group, {})[check.step.name] = result
+    return sets
 
 
 def _entry(check: NightlyCheck, result: StepResult | None) -> str:
@@ -85,8 +101,10 @@ def _entry(check: NightlyCheck, result: StepResult | None) -> str:
     if result and result.done:
         if check.numbers:
             lines += ["| what | measured | wanted |", "|---|---|---|"]
+            values = measured_numbers(check)
             lines += [
-                f"| {number.words} | {_shown(value)} | {_met(number, value)} |" for number, value in _values(check)
+                f"| {number.words} | {_shown(values[number.words])} | {_met(number, values[number.words])} |"
+                for number in check.numbers
             ]
             lines.append("")
         elif step.stdout is not None:
@@ -95,15 +113,16 @@ def _entry(check: NightlyCheck, result: StepResult | None) -> str:
     return "\n".join(lines)
 
 
-def _rows(check: NightlyCheck, result: StepResult) -> list[str]:
-    title = check.step.title
-    if not result.done:
-        return [f"| {title} | {_state(result)} | | | |"]
-    when = result.finished[:10]
-    return [
-        f"| {title if place == 0 else ''} | {number.words} | {_shown(value)} | {_met(number, value)} | {when} |"
-        for place, (number, value) in enumerate(_values(check))
-    ]
+def _rows(check: NightlyCheck, result: MeasuredCheck, refused: str) -> list[str]:
+    title, when, commit = check.step.title, result.finished[:10], result.commit
+    if refused:
+        return [f"| {title} | {refused} | | | {when} | {commit} |"]
+    rows = []
+    for place, number in enumerate(check.numbers):
+        value = result.numbers.get(number.words)
+        first = title if place == 0 else ""
+        rows.append(f"| {first} | {number.words} | {_shown(value)} | {_met(number, value)} | {when} | {commit} |")
+    return rows
 
 
 def _state(result: StepResult | None) -> str:
@@ -113,16 +132,6 @@ def _state(result: StepResult | None) -> str:
         busy = format_duration(result.processor_seconds)
         return f"done in {format_duration(result.seconds)}, {busy} of processor time, on {result.finished[:10]}"
     return f"{result.state}: {result.reason}"
-
-
-def _values(check: NightlyCheck) -> list[tuple[Number, float | None]]:
-    found = []
-    for number in check.numbers:
-        file = number.file or check.step.stdout
-        assert file is not None
-        content = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-        found.append((number, value_at(content, number.path)))
-    return found
 
 
 def value_at(content: Any, path: str) -> float | None:

@@ -60,7 +60,13 @@ class StepResult:
         return self.state in ("done", "done before")
 
 
-def run_chain(steps: Sequence[Step], folder: Path, console: Console, keep_going: bool = False) -> list[StepResult]:
+def run_chain(
+    steps: Sequence[Step],
+    folder: Path,
+    console: Console,
+    keep_going: bool = False,
+    ended: Callable[[StepResult], None] | None = None,
+) -> list[StepResult]:
     """Runs the steps that are not done yet, in order.
 
     Args:
@@ -68,6 +74,7 @@ def run_chain(steps: Sequence[Step], folder: Path, console: Console, keep_going:
         folder: Folder of records, logs and outputs.
         console: Console for progress.
         keep_going: If a step fails, skip only the steps that read its outputs; otherwise the chain ends.
+        ended: Called with the result of each step, before the next one starts.
 
     Returns:
         One result per step that was reached.
@@ -83,6 +90,8 @@ def run_chain(steps: Sequence[Step], folder: Path, console: Console, keep_going:
             console.print(f"\n[bold]Step {number} of {len(steps)}[/]  {escape(step.title)}", soft_wrap=True)
             step_result = _run(step, folder, console, lock)
             results.append(step_result)
+            if ended is not None:
+                ended(step_result)
             if not step_result.done and not keep_going:
                 break
     return results

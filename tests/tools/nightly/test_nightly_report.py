@@ -1,14 +1,16 @@
 """Reports of the nightly checks: numbers from files, conditions that are met or not, and checks that did not run."""
 
 import json
-import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tools.nightly.__main__ import MEASURED, RESULTS
+from tools.nightly.measured import MeasuredCheck, read_results
 from tools.nightly.nightly_plan import NightlyCheck, Number, read_checks
-from tools.nightly.nightly_report import full_report, is_met, results_page, value_at
-from tools.pipeline.run_steps import StepResult
+from tools.nightly.nightly_report import full_report, is_met, measured_numbers, results_page, value_at
+from tools.pipeline.run_steps import ROOT, StepResult
 from tools.pipeline.step import Step
 
 
@@ -26,23 +28,34 @@ def checks(tmp_path):
     ]
 
 
+def measured(check: NightlyCheck, finished: str = "2026-11-22T20:00:00+00:00", code: str = "1", commit: str = "abc"):
+    return MeasuredCheck(finished, 75.0, 60.0, commit, code, "Python 3.12, torch 2.11", measured_numbers(check))
+
+
 def test_numbers_are_compared_with_their_conditions(checks):
-    score = StepResult(checks[0].step, "done", 75, 60, "2026-11-22T20:00:00+00:00")
-    speed = StepResult(checks[1].step, "done before", 5, 5, "2026-11-21T20:00:00+00:00")
-    results = {"score": score, "speed": speed}
-    page = results_page(checks, results)
-    assert "| what it predicts | lips | 0.262 | >= 0.24: met | 2026-11-22 |" in page
-    assert "|  | R² | 0.4 | >= 0.7: **not met** | 2026-11-22 |" in page
-    assert "|  | none | – |  | 2026-11-22 |" in page
-    assert "\n- how fast it is: 0:05, 2026-11-21\n" in page
+    page = results_page(checks, {"score": measured(checks[0]), "speed": measured(checks[1])})
+    assert "| what it predicts | lips | 0.262 | >= 0.24: met | 2026-11-22 | abc |" in page
+    assert "|  | R² | 0.4 | >= 0.7: **not met** | 2026-11-22 | abc |" in page
+    assert "|  | none | – |  | 2026-11-22 | abc |" in page
+    assert "\n- how fast it is: 1:15, 2026-11-22, abc\n" in page
     assert page.endswith("\n\n- ETHD: `x`\n")
+    assert "Python 3.12, torch 2.11.\n" in page
     assert "a training" not in page
     assert "## ETHD" not in page
-    report = full_report(checks, results)
+    score = StepResult(checks[0].step, "done", 75, 60, "2026-11-22T20:00:00+00:00")
+    failed = StepResult(checks[1].step, "failed", reason="ended with status 1")
+    report = full_report(checks, {"score": score, "speed": failed})
     assert "done in 1:15, 1:00 of processor time, on 2026-11-22" in report
     assert "    python -m tools.quality.vaid > " in report
-    assert "line 99" in report
+    assert "failed: ended with status 1" in report
     assert "### A training\n\n    python\n\nnot run yet" in report
+
+
+def test_a_long_output_is_shortened(checks):
+    report = full_report(
+        checks, {"speed": StepResult(checks[1].step, "done before", 5, 5, "2026-11-21T20:00:00+00:00")}
+    )
+    assert "line 99" in report
     assert "(40 lines left out)" in report
     assert "line 39\n" not in report
 
@@ -50,17 +63,24 @@ def test_numbers_are_compared_with_their_conditions(checks):
 def test_numbers_come_from_files_that_may_be_missing(checks, tmp_path):
     numbers = (Number("Sync-C", "sync.value", file=tmp_path / "full.json"), Number("E-FID", "x", file=tmp_path / "no"))
     (tmp_path / "full.json").write_text(json.dumps({"sync": {"value": 1.06}}))
-    table = NightlyCheck(
-        Step("table", "Table 2", ("-m", "tools.reproduce"), stdout=tmp_path / "x.txt"), "Tables", numbers
-    )
-    page = results_page([table], {"table": StepResult(table.step, "done", 75, 60, "2026-11-22T20:00:00+00:00")})
-    assert "| Table 2 | Sync-C | 1.06 |  | 2026-11-22 |" in page
-    assert "|  | E-FID | – |  | 2026-11-22 |" in page
+    step = Step("table", "Table 2", ("-m", "tools.reproduce"), stdout=tmp_path / "x.txt")
+    table = NightlyCheck(step, "Tables", numbers)
+    page = results_page([table], {"table": measured(table)})
+    assert "| Table 2 | Sync-C | 1.06 |  | 2026-11-22 | abc |" in page
+    assert "|  | E-FID | – |  | 2026-11-22 | abc |" in page
 
 
-def test_a_failure_has_its_reason(checks):
-    results = {"x": StepResult(checks[2].step, "failed", reason="ended with status 1")}
-    assert "| a training | failed: ended with status 1 | | | |" in results_page(checks, results)
+def test_a_set_of_different_code_is_refused(checks):
+    one, two, alone = (replace(checks[0], step=replace(checks[0].step, name=name)) for name in ("one", "two", "alone"))
+    one, two = replace(one, group="seeds"), replace(two, group="seeds")
+    results = {"one": measured(one), "two": measured(two, "2026-11-23T20:00:00+00:00", "2", "def")}
+    page = results_page([one, two, alone], {**results, "alone": measured(alone)})
+    refused = "the code changed within this set: run one again (others: commit def)"
+    assert f"| what it predicts | {refused} | | | 2026-11-22 | abc |" in page
+    assert f"| what it predicts | {refused} | | | 2026-11-23 | def |" in page
+    assert page.count("| lips | 0.262 |") == 1
+    same = {**results, "two": replace(results["two"], code="1")}
+    assert results_page([one, two], same).count("| lips | 0.262 |") == 2
 
 
 def test_paths_and_comparisons():
@@ -73,17 +93,12 @@ def test_paths_and_comparisons():
         is_met("about 0.7", 0.7)
 
 
-def test_the_committed_page_shows_only_existing_checks():
-    page = (Path(__file__).parents[3] / "docs" / "results.md").read_text(encoding="utf-8")
-    checks = [check.step for check in read_checks(Path("outputs/nightly"))]
-    rows = [row.split(" | ")[0].removeprefix("| ") for row in page.splitlines() if row.startswith("| ")]
-    assert len(rows) > 10
-    assert set(rows) <= {"", "check", *(step.title for step in checks)}
-    completed, open_checks = (page.partition(f"## {head}\n")[2].partition("\n## ")[0]
-                              for head in ("Completed, without a number", "Not run yet"))  # fmt: skip
-    titles = re.findall(r"^- (.+): [\d:]+, [\d-]+$", completed, re.MULTILINE)
-    names = re.findall(r"`([^`]+)`", open_checks.partition("\n- ")[2])
-    assert len(titles) > 10
-    assert len(names) > 10
-    assert set(titles) <= {step.title for step in checks}
-    assert set(names) <= {step.name for step in checks}
+def test_the_committed_page_is_that_of_the_committed_results():
+    page = (ROOT / RESULTS).read_text(encoding="utf-8")
+    checks = read_checks(Path("outputs/nightly"))
+    names = [check.step.name for check in checks]
+    measured = read_results(ROOT / MEASURED, names)
+    assert {path.stem for path in (ROOT / MEASURED).glob("*.json")} == measured.keys()
+    assert len(measured) > 10
+    assert page == results_page(checks, measured)
+    assert "the code changed within this set" not in page
