@@ -142,6 +142,8 @@ class EthdConfig:
         prediction: ``v``, as SVD was trained, or ``x0``, for a U-Net too narrow to pass on all noise of the latents.
         diffusion_steps: Steps of the zero-terminal-SNR schedule.
         noise_shift: Factor on the schedule's sigma; above 1 for redundant latents, such as pixels.
+        whitening: Exponent of the channels' deviations by which latents are divided: 1 standardises each channel, 0
+            divides all by one number. Not for SVD's latents, which have a constant.
         sampling_steps: Number of DDIM steps.
         window: Frames of a sampling window, equal to the training window.
         overlap: Frames that two consecutive windows share when the video is longer; null for a fifth of the window.
@@ -174,6 +176,7 @@ class EthdConfig:
     prediction: str = choice("v", Prediction)
     diffusion_steps: int = positive(1000)
     noise_shift: float = positive(1.0)
+    whitening: float = share(1.0)
     sampling_steps: int = positive(25)
     window: int = positive(120)
     overlap: int | None = at_least(None, 0)

@@ -50,6 +50,7 @@ ENCODERS: dict[str, Registry[Any]] = {  # encoders/protocols.py
         "codec",
         {
             "patch": "encoders.codecs.patch:PatchCodec",
+            "dct": "encoders.codecs.dct:DCTCodec",
             "taef2": "encoders.codecs.taef2:TAEF2Codec",
             "svd": "encoders.codecs.svd:SVDCodec",
         },

@@ -116,8 +116,8 @@ def _ethd(model: EthdConfig, config: TrainConfig) -> None:
         dropout, guidance = getattr(model, f"{part}_dropout"), getattr(model, f"{part}_guidance")
         if (dropout or guidance != 1) and model.variant in (lacking, "no_decouple"):
             raise ConfigError(
-                f"model.{part}_dropout={dropout} model.{part}_guidance={guidance:g}: model.variant={model.variant} has no "
-                f"such condition to drop or guide; set model.{part}_dropout=0 model.{part}_guidance=1"
+                f"model.{part}_dropout={dropout} model.{part}_guidance={guidance:g}: model.variant={model.variant} has "
+                f"no such condition; set model.{part}_dropout=0 model.{part}_guidance=1"
             )
         if guidance != 1 and not dropout:
             raise ConfigError(f"model.{part}_guidance={guidance}: needs model.{part}_dropout above 0, e.g. 0.1")

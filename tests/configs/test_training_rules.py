@@ -49,12 +49,12 @@ def test_every_preset_fits_the_papers_experiments_and_states_its_purpose(preset)
         (("trainer.devices='0'",), r"trainer\.devices=0: expected at least 1"),
         (
             ("model.lip_dropout=0.1", "model.variant=wo_lip"),
-            r"model\.lip_dropout=0\.1 model\.lip_guidance=1: model\.variant=wo_lip has no such condition to drop or guide; "
-            r"set model\.lip_dropout=0 model\.lip_guidance=1",
+            r"model\.lip_dropout=0\.1 model\.lip_guidance=1: model\.variant=wo_lip has no such condition; set "
+            r"model\.lip_dropout=0 model\.lip_guidance=1",
         ),
-        (("model.expression_guidance=2", "model.variant=wo_exp"), r"set model\.expression_dropout=0 model\.expression_gu"),
-        (("model.expression_dropout=0.1", "model.variant=wo_exp"), r"variant=wo_exp has no such condition to drop or guide"),
-        (("model.lip_dropout=0.1", "model.variant=no_decouple"), r"variant=no_decouple has no such condition to drop or guide"),
+        (("model.expression_guidance=2", "model.variant=wo_exp"), r"set model\.expression_dropout=0 model\.expr"),
+        (("model.expression_dropout=0.1", "model.variant=wo_exp"), r"variant=wo_exp has no such condition"),
+        (("model.lip_dropout=0.1", "model.variant=no_decouple"), r"variant=no_decouple has no such condition"),
         (("model.lip_guidance=2",), r"model\.lip_guidance=2.*: needs model\.lip_dropout above 0, e\.g\. 0\.1"),
         (("model.expression_guidance=2",), r"model\.expression_guidance=2.*: needs model\.expression_dropout above 0"),
     ],

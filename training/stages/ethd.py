@@ -202,7 +202,13 @@ class EthdStage(Stage):
                 "levels of model.unet; prepare the data with another frame_size, or use fewer levels"
             )
         codec = index.encoders["codec"].name
-        scale = trained.info.latents if trained else latent_scale(codec, index.codec_scale, data.latent_statistics)
+        made = latent_scale(codec, index.codec_scale, data.latent_statistics, model.whitening)
+        scale = trained.info.latents if trained else made
+        if made.raw_reference and model.whitening != 1:
+            raise ConfigError(
+                f"model.whitening={model.whitening:g}: latents of codec {codec} are scaled by its constant; set "
+                "model.whitening=1"
+            )
         if scale.raw_reference and model.prediction != "v":
             raise ConfigError(
                 f"model.prediction={model.prediction}: not possible with codec {codec}, whose reference latent has "

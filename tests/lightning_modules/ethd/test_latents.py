@@ -1,5 +1,6 @@
 """Scaling of latents and its inverse."""
 
+import pytest
 import torch
 
 from datamodules.schema import LatentStatistics
@@ -14,6 +15,18 @@ def test_latents_and_reference_of_other_codecs_are_standardised_per_channel():
     torch.testing.assert_close(scale.scaled(latents), unit)  # a constant channel is only centred
     torch.testing.assert_close(scale.restored(unit), latents)
     torch.testing.assert_close(scale.reference(latents[:, 0]), unit[:, 0])
+
+
+@pytest.mark.parametrize("whitening", [0.0, 0.5, 1.0])
+def test_whitening_leaves_channels_a_part_of_their_differences(whitening):
+    scale = latent_scale("dct", 1.0, STATISTICS, whitening)
+    assert scale.mean == STATISTICS.mean
+    one, two, constant = scale.std
+    assert two / one == pytest.approx(6**whitening)
+    assert (0.5**2 / one**2 + 3.0**2 / two**2) / 2 == pytest.approx(1)  # the mean variance
+    assert constant == 1
+    if whitening == 1:
+        assert (one, two) == (0.5, 3.0)
 
 
 def test_svd_latents_use_its_constant_and_an_unscaled_reference():
