@@ -5,7 +5,8 @@ subject's left, y axis downwards, unit the distance between the eyes. The latent
 in-plane rotation and size of the face. The lip latent measures the opening and width of the mouth and the height of the
 lower lip; thickness of the lips and length of the chin depend on the person, not on the speech, and are left out. The
 expression latent measures brows, eyelids and the height of the mouth corners, which depend on emotion more than on
-speech.
+speech. With ``pose`` it also has the position, size and rotation of the head in the frame: V-AID then samples how the
+head moves, and ETHD is told. Without it, ETHD itself has to choose a pose from noise.
 
 Shapes: F frames, P landmarks. Indices are those of the 68-point scheme.
 """
@@ -34,6 +35,8 @@ EXPRESSION_FEATURES = (
     "brow_outer_right", "brow_outer_left", "brow_slant_right", "brow_slant_left", "brow_gap",
     "eye_opening_right", "eye_opening_left", "mouth_corner_right", "mouth_corner_left",
 )  # fmt: skip
+
+POSE_FEATURES = ("head_x", "head_y", "head_size", "head_roll", "head_yaw", "head_pitch")
 
 VERSION = 2  # version of the features below, part of the identity in shards
 HALF_PARTED = 0.1  # opening at which ``parted`` is 0.5, in distances between the eyes
@@ -119,8 +122,34 @@ def expression_features(points: np.ndarray) -> np.ndarray:
     )
 
 
+def pose_features(landmarks: np.ndarray, scheme: LandmarkScheme, side: int) -> np.ndarray:
+    """Pose of the head in the frame.
+
+    Args:
+        landmarks: (F, P, 2) landmarks in pixels.
+        scheme: Landmark scheme of the P points.
+        side: Side of the square frames, pixels.
+
+    Returns:
+        (F, 6) in the order of ``POSE_FEATURES``: the middle between the eyes, from -0.5 to 0.5 of the frame; the natural
+        logarithm of the distance between the eyes as a share of the frame; the clockwise angle of the line through the
+        eyes, radians; and where this middle is in the face frame, which moves as the nose turns sideways and down.
+
+    Raises:
+        ValueError: If both eyes of a frame are at the same point.
+    """
+    inside = face_frame(landmarks, scheme)[:, [*RIGHT_EYE_CORNERS, *LEFT_EYE_CORNERS]].mean(1)
+    points = as_ibug68(landmarks, scheme).astype(np.float64) / side
+    right, left = points[:, RIGHT_EYE_CORNERS].mean(1), points[:, LEFT_EYE_CORNERS].mean(1)
+    (x, y), (across, down) = ((right + left) / 2 - 0.5).T, (left - right).T
+    return np.stack([x, y, np.log(np.hypot(across, down)), np.arctan2(down, across), -inside[:, 0], -inside[:, 1]], -1)
+
+
 class LandmarkMotion:
     """``MotionEncoder`` of landmark ratios; needs no network.
+
+    Args:
+        pose: Whether the expression latent ends with the pose of the head in the frame.
 
     Attributes:
         lip_names: Names of the dimensions of the lip latent.
@@ -128,24 +157,34 @@ class LandmarkMotion:
         eyelids: Dimension of the expression latent -> its value with closed eyes.
     """
 
-    lip_names, expression_names = LIP_FEATURES, EXPRESSION_FEATURES
+    lip_names = LIP_FEATURES
     eyelids: ClassVar = {EXPRESSION_FEATURES.index(f"eye_opening_{side}"): CLOSED_EYES for side in ("right", "left")}
 
     @staticmethod
-    def announced() -> dict[str, int]:
+    def announced(pose: bool = False) -> dict[str, int]:
         """Sizes of the latents, without building an encoder."""
-        return {"lip_width": len(LIP_FEATURES), "expression_width": len(EXPRESSION_FEATURES)}
+        return {"lip_width": len(LIP_FEATURES), "expression_width": len(_expression_names(pose))}
 
-    def __init__(self) -> None:
-        self.identity = Identity("landmarks", {"version": VERSION})
-        self.lip_width, self.expression_width = len(LIP_FEATURES), len(EXPRESSION_FEATURES)
+    def __init__(self, pose: bool = False) -> None:
+        # Without pose the identity is that of shards made before the option existed.
+        self.identity = Identity("landmarks", {"version": VERSION} | ({"pose": True} if pose else {}))
+        self.pose, self.expression_names = pose, _expression_names(pose)
+        self.lip_width, self.expression_width = len(LIP_FEATURES), len(self.expression_names)
 
     def __call__(self, frames: np.ndarray, track: FaceTrack) -> tuple[Tensor, Tensor]:
-        """Computes the latents of a clip from its landmarks; ``frames`` are not used.
+        """Computes the latents of a clip from its landmarks; of ``frames`` only the side is used.
 
         Returns:
-            Lip (F, 9) and expression (F, 13) latents, float32, in units of the distance between the eyes.
+            Lip (F, 9) and expression (F, 13) latents, float32, in units of the distance between the eyes; with the pose
+            (F, 19), see ``pose_features``.
         """
         points = face_frame(track.landmarks, track.scheme)
         lip, expression = lip_features(points), expression_features(points)
+        if self.pose:
+            pose = pose_features(track.landmarks, track.scheme, frames.shape[2])
+            expression = np.concatenate([expression, pose], 1)
         return torch.from_numpy(lip.astype(np.float32)), torch.from_numpy(expression.astype(np.float32))
+
+
+def _expression_names(pose: bool) -> tuple[str, ...]:
+    return (*EXPRESSION_FEATURES, *POSE_FEATURES) if pose else EXPRESSION_FEATURES
