@@ -36,8 +36,12 @@ class BlendshapeMotion:
         eyelids: Dimension of the expression latent -> its value with closed eyes.
     """
 
-    lip_names, expression_names = LIP_SHAPES, EXPRESSION_SHAPES
     eyelids: ClassVar = {EXPRESSION_SHAPES.index(f"eyeBlink{side}"): CLOSED_EYES for side in ("Left", "Right")}
+
+    @staticmethod
+    def latent_names(**_: object) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Names of the dimensions of both latents."""
+        return LIP_SHAPES, EXPRESSION_SHAPES
 
     @staticmethod
     def announced() -> dict[str, int]:
@@ -47,6 +51,7 @@ class BlendshapeMotion:
     def __init__(self) -> None:
         self._detector = MediaPipeDetector()
         self.identity = Identity("blendshapes", weights=self._detector.identity.weights)
+        self.lip_names, self.expression_names = self.latent_names()
         self.lip_width, self.expression_width = len(LIP_SHAPES), len(EXPRESSION_SHAPES)
         self._lip = [BLENDSHAPES.index(name) for name in LIP_SHAPES]
         self._expression = [BLENDSHAPES.index(name) for name in EXPRESSION_SHAPES]

@@ -131,9 +131,10 @@ def pose_features(landmarks: np.ndarray, scheme: LandmarkScheme, side: int) -> n
         side: Side of the square frames, pixels.
 
     Returns:
-        (F, 6) in the order of ``POSE_FEATURES``: the middle between the eyes, from -0.5 to 0.5 of the frame; the natural
-        logarithm of the distance between the eyes as a share of the frame; the clockwise angle of the line through the
-        eyes, radians; and where this middle is in the face frame, which moves as the nose turns sideways and down.
+        (F, 6) in the order of ``POSE_FEATURES``: the middle between the eyes, from the centre of the frame and in its
+        sides; the natural logarithm of the distance between the eyes in the same unit; the clockwise angle of the line
+        through the eyes, radians; and the base of the nose from that middle in the face frame, which moves sideways and
+        down as the head turns.
 
     Raises:
         ValueError: If both eyes of a frame are at the same point.
@@ -157,18 +158,23 @@ class LandmarkMotion:
         eyelids: Dimension of the expression latent -> its value with closed eyes.
     """
 
-    lip_names = LIP_FEATURES
     eyelids: ClassVar = {EXPRESSION_FEATURES.index(f"eye_opening_{side}"): CLOSED_EYES for side in ("right", "left")}
+
+    @staticmethod
+    def latent_names(pose: bool = False, **_: object) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Names of the dimensions of both latents, by the options of an identity."""
+        return LIP_FEATURES, (*EXPRESSION_FEATURES, *POSE_FEATURES) if pose else EXPRESSION_FEATURES
 
     @staticmethod
     def announced(pose: bool = False) -> dict[str, int]:
         """Sizes of the latents, without building an encoder."""
-        return {"lip_width": len(LIP_FEATURES), "expression_width": len(_expression_names(pose))}
+        return {"lip_width": len(LIP_FEATURES), "expression_width": len(LandmarkMotion.latent_names(pose)[1])}
 
     def __init__(self, pose: bool = False) -> None:
         # Without pose the identity is that of shards made before the option existed.
         self.identity = Identity("landmarks", {"version": VERSION} | ({"pose": True} if pose else {}))
-        self.pose, self.expression_names = pose, _expression_names(pose)
+        self.pose = pose
+        self.lip_names, self.expression_names = self.latent_names(pose)
         self.lip_width, self.expression_width = len(LIP_FEATURES), len(self.expression_names)
 
     def __call__(self, frames: np.ndarray, track: FaceTrack) -> tuple[Tensor, Tensor]:
@@ -184,7 +190,3 @@ class LandmarkMotion:
             pose = pose_features(track.landmarks, track.scheme, frames.shape[2])
             expression = np.concatenate([expression, pose], 1)
         return torch.from_numpy(lip.astype(np.float32)), torch.from_numpy(expression.astype(np.float32))
-
-
-def _expression_names(pose: bool) -> tuple[str, ...]:
-    return (*EXPRESSION_FEATURES, *POSE_FEATURES) if pose else EXPRESSION_FEATURES

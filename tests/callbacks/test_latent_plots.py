@@ -6,6 +6,7 @@ import torch
 
 from callbacks.latent_plots import FIELDS, FRAMES, draw
 from datamodules.datamodule import ShardDataModule
+from encoders.protocols import Identity
 from lightning_modules.vaid.module import VAIDModule
 from tests.helpers.ethd import smallest_vaid_config
 from tests.helpers.shards import TINY, make_shards
@@ -41,8 +42,10 @@ def test_a_changed_lip_prediction_changes_the_lip_plots_only(drawn):
 
 
 def test_names_are_those_of_the_encoder_if_it_defines_them():
-    lip, expression = latent_names("landmarks")
+    lip, expression = latent_names(Identity("landmarks", {"version": 2}))
     assert lip[1] == "inner_opening_centre"
     assert expression[0] == "brow_inner_right"
-    assert "jawOpen" in latent_names("blendshapes")[0]
-    assert latent_names("pdfgc") is None
+    assert "jawOpen" in latent_names(Identity("blendshapes"))[0]
+    assert latent_names(Identity("landmarks", {"version": 2, "pose": True}))[1][:14] == (*expression, "head_x")
+    assert latent_names(Identity("pdfgc")) is None
+    assert latent_names(Identity("of_another_installation")) is None

@@ -76,7 +76,7 @@ def test_predicted_blinks_are_replaced_and_all_else_is_kept(closed):
 
 def test_encoders_name_their_eyelids():
     for encoder in (LandmarkMotion, BlendshapeMotion):
-        assert {encoder.expression_names[place].lower()[:8] for place in encoder.eyelids} <= {"eye_open", "eyeblink"}
+        assert {encoder.latent_names()[1][place].lower()[:8] for place in encoder.eyelids} <= {"eye_open", "eyeblink"}
         assert len(encoder.eyelids) == 2
 
 

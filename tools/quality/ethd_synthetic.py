@@ -7,7 +7,9 @@ of other speakers. What a generated video shows is read from its pixels by linea
 speaker's true videos only: one reads the lip opening from the mouth's pixels, one the emotion from those of the face
 outside the lips. Both are also tested on true clips that they were not fitted to. ``emotion_relative`` is the share of
 right emotions divided by that of true clips. The neutral video is also compared with the true one: ``psnr`` and
-``ssim`` over whole frames, ``sharpness`` and ``speckle`` inside the face (``picture_scores``).
+``ssim`` over whole frames, ``sharpness`` and ``speckle`` inside the face (``picture_scores``). ``own_psnr`` etc.
+are those of a video with the true clip's own expression, which also has the pose of the head if the motion encoder
+measures it. Speech alone does not determine the pose: the mean of all possible videos has the best PSNR and is blurred.
 
 RUN is a run directory, a checkpoint or an export. Prints JSON. ``sheets`` writes a picture for each speaker, with one
 row per emotion.
@@ -43,7 +45,7 @@ RIDGE = 1e-3  # in units of the pixels' variance
 LAPLACIAN = torch.tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]])
 GREY = torch.tensor([0.299, 0.587, 0.114])  # luma of BT.601
 SCORES = ("emotion", "emotion_of_true_clips", "lips_neutral", "lips_changed", "lips_of_true_clip",
-          "psnr", "ssim", "sharpness", "speckle")  # fmt: skip
+          "psnr", "ssim", "sharpness", "speckle", "own_psnr", "own_ssim", "own_sharpness", "own_speckle")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -264,12 +266,16 @@ def person_report(run: QualityRun, measured: MeasuredPerson, seed: int, sheets: 
     if sheets is not None:
         contact_sheet([measured.batch["video"][0], *made.videos], sheets / f"{person.clips[0].entry.speaker}.png")
     true = [emotion_in(emotion_reader(person, i), video) for i, video in enumerate(person.videos)]
-    neutral = made.videos[EMOTIONS.index("neutral")]
+    neutral, region = made.videos[EMOTIONS.index("neutral")], person.face | person.lips
+    own = picture_scores(
+        run.frames(measured.batch, seed, e_v=measured.batch["expression"]), measured.batch["video"][0], region
+    )
     return {
         "shown": made.shown,
         "lips": made.lips,
         **made.scores(),
-        **picture_scores(neutral, measured.batch["video"][0], person.face | person.lips),
+        **picture_scores(neutral, measured.batch["video"][0], region),
+        **{f"own_{name}": value for name, value in own.items()},
         "emotion_of_true_clips": mean(
             clip.entry.emotion == seen for clip, seen in zip(person.clips, true, strict=True)
         ),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from configs.models import LipConfig, VAIDConfig
 from configs.registries import ENCODERS
 from configs.training import NO_INIT, TrainConfig
+from encoders.protocols import Identity
 from training.stages.stage import Stage
 
 if TYPE_CHECKING:
@@ -107,12 +108,12 @@ class VAIDStage(Stage):
         from callbacks.throughput import Throughput
 
         average = [WeightAverage(config.model.ema)] if config.model.ema else []
-        return [*average, LatentPlots(folder, latent_names(data.index.encoders["motion"].name)), Throughput()]
+        return [*average, LatentPlots(folder, latent_names(data.index.encoders["motion"])), Throughput()]
 
 
-def latent_names(motion_encoder: str) -> Names | None:
+def latent_names(motion: Identity) -> Names | None:
     """Names of the dimensions of lip and expression latents; None if the motion encoder does not define them."""
-    if motion_encoder not in ENCODERS["motion"]:
+    if motion.name not in ENCODERS["motion"]:
         return None
-    encoder = ENCODERS["motion"].get(motion_encoder)
-    return (encoder.lip_names, encoder.expression_names) if hasattr(encoder, "lip_names") else None
+    encoder = ENCODERS["motion"].get(motion.name)
+    return encoder.latent_names(**motion.options) if hasattr(encoder, "latent_names") else None

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from encoders.factory import build_as
 from encoders.landmarks.schemes import MEDIAPIPE_TO_IBUG
 from encoders.motion.geometry import LIP_FEATURES, LandmarkMotion
 from encoders.protocols import FaceTrack
@@ -129,3 +130,40 @@ def test_both_schemes_give_the_same_latents():
 def test_invalid_landmarks_are_refused():
     refuses(ValueError, "frame 0: both eyes are at the same point", latents, np.zeros((68, 2)))
     refuses(ValueError, "68", latents, np.zeros((60, 2)))
+
+
+def posed(points, side=200):
+    encoder = LandmarkMotion(pose=True)
+    _, expression = encoder(np.zeros((0, side, side, 3), np.uint8), FaceTrack(points[None], "ibug68", np.ones(1, bool)))
+    assert expression.shape[1] == encoder.expression_width == LandmarkMotion.announced(pose=True)["expression_width"]
+    assert torch.equal(expression[:, :13], LandmarkMotion()(NO_FRAMES, FaceTrack(points[None], "ibug68", None))[1])
+    return dict(zip(encoder.expression_names, expression[0].tolist(), strict=True))
+
+
+def test_the_pose_is_that_of_the_head_in_the_frame():
+    face = schematic_face() + 100  # in the middle of a frame of 200 pixels; eyes 30 above, 60 apart, nose 48 below them
+    still = {"head_x": 0, "head_y": -30 / 200, "head_size": np.log(60 / 200), "head_roll": 0, "head_yaw": 0}
+    still["head_pitch"] = 48 / 60
+    turn = np.array([[np.cos(0.2), -np.sin(0.2)], [np.sin(0.2), np.cos(0.2)]])
+    nose = np.arange(31, 36)
+    moves = {
+        "head_x": (face + [10, 0], 10 / 200),
+        "head_y": (face + [0, -10], -10 / 200),
+        "head_size": ((face - 100) * 1.1 + 100, np.log(1.1)),
+        "head_roll": ((face - 100) @ turn.T + 100, 0.2),
+        "head_yaw": (face + 6 * np.isin(np.arange(68), nose)[:, None] * [1, 0], 6 / 60),
+        "head_pitch": (face + 6 * np.isin(np.arange(68), nose)[:, None] * [0, 1], 6 / 60),
+    }
+    assert posed(face) == pytest.approx({**posed(face), **still}, abs=1e-6)
+    for name, (moved, change) in moves.items():
+        assert posed(moved)[name] - posed(face)[name] == pytest.approx(change, abs=1e-6), name
+        unmoved = still.keys() - {name} - ({"head_y", "head_x"} if name in ("head_size", "head_roll") else set())
+        assert {key: posed(moved)[key] for key in unmoved} == pytest.approx(
+            {key: still[key] for key in unmoved}, abs=1e-6
+        )
+
+
+def test_an_encoder_without_the_pose_has_the_identity_of_before():
+    assert LandmarkMotion().identity.options == {"version": 2}
+    assert LandmarkMotion(pose=True).identity.options == {"version": 2, "pose": True}
+    assert build_as("motion", LandmarkMotion(pose=True).identity).expression_width == 19
