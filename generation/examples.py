@@ -19,12 +19,12 @@ from encoders.protocols import SAMPLE_RATE
 from generation.errors import GenerationError
 from generation.pipeline import EmotiveTalkPipeline
 from generation.portrait import read_portrait
+from generation.small import SMALL
 from preparation.synthetic import identity, render_clip
 from preparation.synthetic.write import openface_csv
 from runtime.files import write_whole
 from runtime.folders import cache_folder
 
-SMALL = Path(__file__).with_name("small.safetensors")  # written by python -m tools.small
 # Indices of validation and test speakers, which no run was trained on -> emotion that suits the example.
 SPEAKERS = {2: "happy", 9: "angry", 3: "surprised"}
 SECONDS, SIZE, LEVEL = 3.0, 256, 3

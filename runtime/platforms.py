@@ -25,6 +25,7 @@ from filelock import FileLock, Timeout
 HANDLED_SIGNALS = frozenset(signal.Signals.__members__) - {"SIGKILL", "SIGSTOP"} | {"SIGUSR1", "SIGUSR2"}
 WINDOWS = sys.platform == "win32"
 SHARED_MEMORY = Path("/dev/shm")
+CPU_INFO = Path("/proc/cpuinfo")  # of Linux
 CONTROL_GROUPS, OWN_CONTROL_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")  # of Linux
 
 
@@ -39,6 +40,14 @@ def allowed_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def computes_in_bfloat16() -> bool:
+    """Whether the processor multiplies in bfloat16, as Linux lists it; elsewhere False. Others emulate it, slowly."""
+    with suppress(OSError):
+        flags = set(CPU_INFO.read_text(encoding="utf-8").split())
+        return bool(flags & {"avx512_bf16", "amx_bf16", "bf16"})
+    return False
 
 
 def _container_share() -> float | None:

@@ -79,8 +79,8 @@ HELP = (
 
 @pytest.mark.slow
 def test_without_a_word_the_page_opens_with_a_video_of_an_example(browser, files, tmp_path):
-    from generation.examples import SMALL
     from generation.model_files import ModelFiles
+    from generation.small import SMALL
     from generation.web.serve import opened
 
     pipeline, config = ModelFiles(SMALL, device="cpu").load(), AppConfig(port=free_port())

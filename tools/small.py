@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from configs.options import Readers, path, read_options, run_script
-from generation.examples import SMALL
+from generation.small import SMALL, SMALL_ENCODERS
 from lightning_modules.ethd.export import load_export
 from runtime.console import new_console
 from runtime.errors import UserError
@@ -28,8 +28,6 @@ FOLDER = Path("outputs/small")
 EXPERIMENT = "ethd/bundled"
 MOST = 16_000_000  # bytes of the file, which every clone downloads
 RUN = "small"  # run_id of every training
-# Smooth errors instead of speckle, and the pose of the head, which cannot be heard (docs/generation.md).
-ENCODERS = ("encoders/codec=dct", "encoders.codec.options.luma=16", "encoders.motion.options.pose=true")
 PEOPLE = ("dataset.identities=96", "dataset.clips_per_identity=12", "dataset.seconds=2.4")  # to learn from
 TWELVE = ("dataset.identities=48", "dataset.seconds=2.4", "store_video=all")  # held out of them: twelve to score
 CLIPS = 1152  # of each
@@ -47,7 +45,7 @@ def small_plan(folder: Path, experiment: str = EXPERIMENT, more: Sequence[str] =
     vaid, emotion, ethd = (runs / stage / RUN for stage in ("vaid", "emotion", "ethd"))
     last, vaid_last = (run / "checkpoints" / "last.ckpt" for run in (ethd, vaid))
     draft, scores = folder / "draft.safetensors", folder / "scores.json"
-    prepare = ("prepare.py", "dataset=synthetic", "preset=tiny", *ENCODERS)
+    prepare = ("prepare.py", "dataset=synthetic", "preset=tiny", *SMALL_ENCODERS)
     export = ("train.py", "task=export", f"run={ethd}", f"emotion={emotion}", "half=true")
     score = ("-m", "tools.quality.ethd_synthetic", str(draft), str(scored))
 

@@ -172,7 +172,8 @@ class LandmarkMotion:
 
     def __init__(self, pose: bool = False) -> None:
         # Without pose the identity is that of shards made before the option existed.
-        self.identity = Identity("landmarks", {"version": VERSION} | ({"pose": True} if pose else {}))
+        options: dict[str, str | int | float | bool] = {"version": VERSION}
+        self.identity = Identity("landmarks", {**options, "pose": True} if pose else options)
         self.pose = pose
         self.lip_names, self.expression_names = self.latent_names(pose)
         self.lip_width, self.expression_width = len(LIP_FEATURES), len(self.expression_names)

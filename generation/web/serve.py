@@ -13,9 +13,10 @@ from pathlib import Path
 
 from configs.app import AppConfig
 from generation.errors import GenerationError
-from generation.examples import SMALL, draw_examples, with_face
+from generation.examples import draw_examples, with_face
 from generation.model_files import ModelFiles
 from generation.pipeline import EmotiveTalkPipeline
+from generation.small import SMALL
 from generation.web.gate import Gate, is_loopback
 from generation.web.http_server import require_free, running
 from generation.web.login import VARIABLE, read_password

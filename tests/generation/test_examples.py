@@ -7,8 +7,9 @@ import torch
 from configs.emotion import EmotionConfig
 from configs.generation import DrivingEmotionConfig, GenerateConfig
 from generation.batch import VideoCase
-from generation.examples import SMALL, SPEAKERS, draw_example, draw_examples, with_example, with_face
+from generation.examples import SPEAKERS, draw_example, draw_examples, with_example, with_face
 from generation.model_files import ModelFiles
+from generation.small import SMALL
 from lightning_modules.ethd.export import export
 from preparation.synthetic import identity, split_of
 from tools.quality.ethd import psnr

@@ -6,7 +6,7 @@ from configs.command_line import compose
 from configs.generation import ExportConfig
 from configs.preparation import PrepareConfig
 from configs.training import TrainConfig
-from generation.examples import SMALL
+from generation.small import SMALL
 from lightning_modules.ethd.export import export, load_export
 from runtime.errors import UserError
 from tests.helpers.files import touch

@@ -1,7 +1,8 @@
 """``make demo`` and ``make demo-real VIDEOS=DIR``: runs the steps and prints where the page is.
 
-python -m tools.demo                 synthetic speakers
-python -m tools.demo videos=DIR      your videos, with one person each
+python -m tools.demo                      synthetic speakers, from the small model of the repository
+python -m tools.demo from_scratch=yes     the same from nothing
+python -m tools.demo videos=DIR           your videos, with one person each
 """
 
 from __future__ import annotations
@@ -14,23 +15,27 @@ from pathlib import Path
 
 from rich.console import Console
 
-from configs.options import folder, read_options, run_script
+from configs.errors import ConfigError
+from configs.options import folder, read_options, run_script, yes
 from runtime.console import new_console
 from runtime.files import write_whole
 from runtime.ownership import claim
-from tools.demo.demo_plan import PLAN, real_plan, synthetic_plan
+from tools.demo.demo_plan import PLAN, SCRATCH, SYNTHETIC, real_plan, synthetic_plan
 from tools.pipeline.run_steps import ROOT, conclude, run_chain
 from tools.pipeline.step import Step
 
-SYNTHETIC, REAL = "demo", "demo-real"  # output folders
+FOLDER, SCRATCH_FOLDER, REAL_FOLDER = "demo", "demo-from-scratch", "demo-real"
 
 
 def main(arguments: Sequence[str]) -> int:
     """Parses the command line and runs the demonstration; returns the exit status."""
-    videos = read_options(__doc__, arguments, {"videos": folder}).get("videos")
+    options = read_options(__doc__, arguments, {"videos": folder, "from_scratch": yes})
+    videos, scratch = options.get("videos"), options.get("from_scratch", False)
+    if videos and scratch:
+        raise ConfigError("from_scratch=yes: networks of real people always start from nothing; leave it out")
     os.chdir(ROOT)
-    place = Path(REAL if videos else SYNTHETIC)
-    steps = real_plan(place, videos) if videos else synthetic_plan(place)
+    place = Path(REAL_FOLDER if videos else SCRATCH_FOLDER if scratch else FOLDER)
+    steps = real_plan(place, videos) if videos else synthetic_plan(place, SCRATCH if scratch else SYNTHETIC)
     return show(steps, place, new_console(highlight=False))
 
 
@@ -40,7 +45,7 @@ def show(steps: Sequence[Step], folder: Path, console: Console) -> int:
     expected = sum(step.seconds or 0 for step in steps)
     console.print(
         f"{len(steps)} steps, about {expected / 60:.0f} minutes on two idle cores. The trainings are much shorter than "
-        "the experiments they are named after, so faces stay rough.",
+        "the experiments they are named after.",
         soft_wrap=True,
     )
     return conclude(run_chain(steps, folder, console), (folder / "index.html").absolute(), console)

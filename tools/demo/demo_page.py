@@ -36,7 +36,7 @@ from tools.demo.material import (
     vaid_scores,
     verdicts,
 )
-from tools.demo.sections import decoupling_section, dicte_section, long_section, results_section
+from tools.demo.sections import best_video, decoupling_section, dicte_section, long_section, results_section
 from tools.demo.strips import file_picture, top_of
 from tools.pipeline.clock import format_duration
 
@@ -62,12 +62,13 @@ def build_page(folder: Path) -> str:
     results, synthetic = read_json(folder / "results.json"), read_json(folder / "score_ethd.json")
     seen, unseen = (read_json(folder / f"score_{name}.json") for name in ("seen", "unseen"))
     scores = [*vaid_scores(read_json(folder / "score_vaid.json"))]
-    scores += synthetic_scores(synthetic) if synthetic else []
+    before = read_json(folder / "score_before.json")
+    scores += synthetic_scores(synthetic, before) if synthetic else []
     scores += [row for report, who in ((seen, "seen clip"), (unseen, "unseen person")) if report
                for row in real_scores(report, who)]  # fmt: skip
     scores += metric_scores(results) if results else []
     parts = [
-        _header(steps, asked, real=seen is not None),
+        _header(folder, steps, asked, real=seen is not None, begun=before is not None),
         "<main>",
         _overview(),
         _data(folder),
@@ -87,16 +88,23 @@ def build_page(folder: Path) -> str:
     return template.replace("<!--BODY-->", "\n".join(parts))
 
 
-def _header(steps: Sequence[StepText], asked: Mapping[str, Any], real: bool) -> str:
+def _header(folder: Path, steps: Sequence[StepText], asked: Mapping[str, Any], real: bool, begun: bool) -> str:
     spent = sum(step.seconds or 0 for step in steps)
     busy = sum(step.processor_seconds or 0 for step in steps)
     who = "real people" if real else "synthetic speakers"
-    faces = "distorted, above all those of people who were not in the training data" if real else "rough"
-    lead = (
-        f"This computer trained on {asked['train']} clips of {who} to turn one portrait and speech into a talking "
-        f"face. Training took minutes instead of days, so the faces are {faces}. "
-        "Every step, its command and its time are listed below."
-    )
+    if begun:
+        lead = (
+            f"This computer trained on {asked['train']} clips of {who} to turn one portrait and speech into a talking "
+            "face. It started from the small model of the repository, which was trained for hours. The scores before "
+            "and after are below, and so are every step, its command and its time."
+        )
+    else:
+        faces = "distorted, above all those of people who were not in the training data" if real else "rough"
+        lead = (
+            f"This computer trained on {asked['train']} clips of {who} to turn one portrait and speech into a talking "
+            f"face. Training took minutes instead of days, so the faces are {faces}. "
+            "Every step, its command and its time are listed below."
+        )
     facts = {
         "Total time": f"{spent / 60:.0f} minutes",
         "Processor time": f"{busy / 60:.0f} minutes on {os.cpu_count()} cores",
@@ -118,7 +126,8 @@ def _header(steps: Sequence[StepText], asked: Mapping[str, Any], real: bool) -> 
     nav = "".join(f'<a href="#{name}">{escape(words)}</a>' for name, words in links.items())
     return (
         '<header><p class="eyebrow">EmotiveTalk, demonstration</p><h1>Talking heads trained on this computer</h1>'
-        f'<p class="lead">{escape(lead)}</p><dl class="facts">{listed}</dl><nav>{nav}</nav></header>'
+        f'<div class="first">{best_video(folder, asked)}<p class="lead">{escape(lead)}</p></div>'
+        f'<dl class="facts">{listed}</dl><nav>{nav}</nav></header>'
     )
 
 

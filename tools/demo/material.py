@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -119,25 +119,53 @@ def vaid_scores(report: Mapping[str, Any]) -> list[Score]:
     return rows
 
 
-def synthetic_scores(report: Mapping[str, Any]) -> list[Score]:
-    """Scores of ETHD on synthetic speakers."""
-    network = "linear readers of pixels, fitted to the true videos of each person"
+def synthetic_scores(report: Mapping[str, Any], before: Mapping[str, Any] | None = None) -> list[Score]:
+    """Scores of ETHD on synthetic speakers.
+
+    Args:
+        report: Scores after the training.
+        before: Scores of the networks that the training started from, if there were any.
+    """
+    readers = "linear readers of pixels, fitted to the true videos of each person"
+
+    def against(words: str, name: str, shown: Callable[[float], str]) -> str:
+        return f"{words}; before this training {shown(before[name])}" if before else words
+
+    lips, emotion = report["lips_of_true_clip"], report["emotion_of_true_clips"]
     return [
         Score(
             "Lips follow the speech",
-            f"{report['lips_neutral']:.2f}",
-            f"true clip {report['lips_of_true_clip']:.2f}, no connection 0",
+            _two(report["lips_neutral"]),
+            against(f"true clip {_two(lips)}, no connection 0", "lips_neutral", _two),
             "Correlation of the lip opening in generated videos of held-out people with the truth.",
-            network,
+            readers,
         ),
         Score(
             "Requested emotion",
             percent(report["emotion"]),
-            f"true clips {percent(report['emotion_of_true_clips'])}, chance {percent(CHANCE_EMOTION)}",
+            against(f"true clips {percent(emotion)}, chance {percent(CHANCE_EMOTION)}", "emotion", percent),
             "Share of the videos in which the face outside the lips shows the right one of eight emotions.",
-            network,
+            readers,
+        ),
+        Score(
+            "Picture, given the true motion",
+            f"{report['own_psnr']:.1f} dB",
+            against("more is better", "own_psnr", lambda value: f"{value:.1f} dB"),
+            "PSNR of videos that are driven by the true clip's expression, and by its pose where the data have it.",
+            "none: pixels",
+        ),
+        Score(
+            "Sharpness",
+            _two(report["own_sharpness"]),
+            against("true clips 1", "own_sharpness", _two),
+            "Variance of the Laplacian inside the face of the same videos.",
+            "none: pixels",
         ),
     ]
+
+
+def _two(value: float) -> str:
+    return f"{value:.2f}"
 
 
 def real_scores(report: Mapping[str, Any], who: str) -> list[Score]:

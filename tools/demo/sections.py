@@ -8,12 +8,33 @@ from pathlib import Path
 from typing import Any
 
 from tools.demo.material import read_json
-from tools.demo.strips import HeatRows, decoupling_rows, embedded, file_picture, motion_rows, still_of, strip
+from tools.demo.strips import HeatRows, decoupling_rows, embedded, file_picture, likeness, motion_rows, still_of, strip
+
+RESULTS = ("emotions", "seen", "unseen", "borrowed")  # folders of the videos that are shown with their true ones
+
+
+def best_video(folder: Path, asked: Mapping[str, Any]) -> str:
+    """The generated video nearest to its true one, playing without sound; nothing if none has a true one."""
+    compared = [one for one in asked["asked"] if one["true"] and one["name"].split("/")[0] in RESULTS]
+    if not compared:
+        return ""
+    best = max(compared, key=lambda one: likeness(_made(folder, one), folder / "cases" / one["true"]))
+    path = _made(folder, best)
+    words = f"{best['speaker']}, generated: {best['words']}"
+    return (
+        f'<figure><video autoplay muted loop playsinline poster="{still_of(path)}" src="{embedded(path)}" '
+        f'aria-label="{escape(words)}"></video><figcaption>{escape(words)}</figcaption></figure>'
+    )
+
+
+def _made(folder: Path, one: Mapping[str, Any]) -> Path:
+    """Generated video of an entry of ``cases.json``."""
+    return folder / ("long" if one["name"] == "long" else "videos") / f"{one['name']}.mp4"
 
 
 def results_section(folder: Path, asked: Mapping[str, Any], findings: Sequence[str]) -> str:
     """Section with generated and true clips, and sentences about the scores."""
-    shown = [one for one in asked["asked"] if one["name"].split("/")[0] in ("emotions", "seen", "unseen", "borrowed")]
+    shown = [one for one in asked["asked"] if one["name"].split("/")[0] in RESULTS]
     cards = "".join(_card(folder, one) for one in shown)
     who = (
         "none of these people was in the training data"
@@ -46,7 +67,7 @@ def _sheets(folder: Path) -> str:
 
 
 def _card(folder: Path, one: Mapping[str, Any], wide: bool = False) -> str:
-    made = folder / ("long" if one["name"] == "long" else "videos") / f"{one['name']}.mp4"
+    made = _made(folder, one)
     videos = ({"true": folder / "cases" / one["true"]} if one["true"] else {}) | {"generated": made}
     known = "in the training data" if one["seen"] else "not in the training data"
     strips = "".join(

@@ -76,6 +76,16 @@ def still_of(video: Path) -> str:
     return picture(frames_at(video, pick_times(length_of(video), 1))[0])
 
 
+def likeness(made: Path, true: Path, count: int = 4 * COLUMNS) -> float:
+    """PSNR of a generated video, dB, over evenly spaced frames; the true one is brought to its size."""
+    times = pick_times(min(length_of(made), length_of(true)), count)
+    ours, theirs = (frames_at(video, times) for video in (made, true))
+    size = ours[0].shape[1::-1]
+    resized = [np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.BOX)) for frame in theirs]
+    error = np.mean([(a.astype(np.float64) - b) ** 2 for a, b in zip(ours, resized, strict=True)])
+    return float(10 * np.log10(255**2 / max(error, 1e-10)))
+
+
 def decoupling_rows(portrait: Path, lips: Path, expression: Path, count: int = 6) -> tuple[HeatRows, HeatRows]:
     """Figure 3: changes of a portrait by lips only and by expression only, on one scale.
 
