@@ -6,6 +6,7 @@ import json
 import os
 import runpy
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,11 @@ from configs.generation import ExportConfig, GenerateConfig
 from configs.preparation import PrepareConfig
 from configs.sweeps import TaskResult
 from configs.training import TrainConfig
+from generation.small import SMALL, SMALL_ENCODERS
 from tests.helpers.files import touch
+from tests.helpers.refusals import refuses
 from tools.demo.__main__ import main, write_plan
-from tools.demo.demo_plan import REAL, SYNTHETIC, Lengths, max_steps, real_plan, split_of, synthetic_plan
+from tools.demo.demo_plan import REAL, SCRATCH, SYNTHETIC, Lengths, max_steps, real_plan, split_of, synthetic_plan
 from tools.pipeline.step import Step
 
 SCRIPTS = {
@@ -73,9 +76,21 @@ def run(step: Step) -> int:
         return 0
 
 
+# The small model of the tree, and one step of training more.
+CONTINUED = replace(
+    TRIAL,
+    prepare=(*TRIAL.prepare, *SMALL_ENCODERS),
+    vaid=("trainer.max_steps=1", "data.batch_size=2", "model.sampling_steps=2", *SHORT),
+    ethd=("trainer.max_steps=1", "data.batch_size=1", "model.expression_steps=1", *ALONE, *SHORT),
+    experiment=SYNTHETIC.experiment,
+    start=SMALL,
+)
+
+
 @pytest.mark.slow
-def test_every_command_of_the_plan_is_valid(tmp_path):
-    for step in synthetic_plan(tmp_path):
+@pytest.mark.parametrize("lengths", [SYNTHETIC, SCRATCH], ids=["continued", "from scratch"])
+def test_every_command_of_the_plan_is_valid(tmp_path, lengths):
+    for step in synthetic_plan(tmp_path, lengths):
         first, *keys = step.command
         if first in SCRIPTS:
             name, config = ("export", ExportConfig) if "task=export" in keys else SCRIPTS[first]
@@ -86,10 +101,11 @@ def test_every_command_of_the_plan_is_valid(tmp_path):
 
 @pytest.mark.nightly
 @pytest.mark.timeout(900)
-def test_every_command_of_the_plan_works_and_the_page_is_built(tmp_path, monkeypatch):
+@pytest.mark.parametrize("lengths", [CONTINUED, TRIAL], ids=["continued", "from scratch"])
+def test_every_command_of_the_plan_works_and_the_page_is_built(tmp_path, monkeypatch, lengths):
     monkeypatch.chdir(Path(__file__).parents[3])
     folder = tmp_path / "demo"
-    steps = synthetic_plan(folder, TRIAL)
+    steps = synthetic_plan(folder, lengths)
     write_plan(steps, folder)
     for step in steps:
         step.digest()  # raises if an input is missing
@@ -101,29 +117,48 @@ def test_every_command_of_the_plan_works_and_the_page_is_built(tmp_path, monkeyp
     asked = json.loads((folder / "cases" / "cases.json").read_text())["asked"]
     assert len(asked) == 11
     assert not any(one["seen"] for one in asked)
-    assert page.count("<video") == 6 * 2 + 2 + 2 + 2
+    assert page.count("<video") == 1 + 6 * 2 + 2 + 2 + 2
+    assert ("before this training" in page) == (lengths.start is not None)
     assert "FID proxy" in page
     assert "not computed" in page
 
 
 def test_trainings_are_shorter_than_their_experiments_and_their_titles_tell(tmp_path):
-    for stage in ("vaid", "ethd", "emotion"):
-        assert max_steps(f"{stage}/tiny", getattr(SYNTHETIC, stage)) < max_steps(f"{stage}/tiny")
-    titles = {step.name: step.title for step in synthetic_plan(tmp_path)}
-    assert f"at most {max_steps('vaid/tiny', SYNTHETIC.vaid)} steps" in titles["vaid"]
-    assert f"takes {max_steps('ethd/tiny')}" in titles["ethd"]
+    for lengths in (SYNTHETIC, SCRATCH):
+        experiments = {"vaid": "vaid/tiny", "ethd": lengths.experiment, "emotion": "emotion/tiny"}
+        for stage, experiment in experiments.items():
+            assert max_steps(experiment, getattr(lengths, stage)) < max_steps(experiment)
+        titles = {step.name: step.title for step in synthetic_plan(tmp_path, lengths)}
+        assert f"at most {max_steps('vaid/tiny', lengths.vaid)} steps" in titles["vaid"]
+        assert f"takes {max_steps(lengths.experiment)}" in titles["ethd"]
+
+
+@pytest.mark.parametrize("lengths", [SYNTHETIC, SCRATCH], ids=["continued", "from scratch"])
+def test_trainings_end_by_steps_so_that_a_busy_machine_is_slower_but_not_worse(tmp_path, lengths):
+    trainings = [step.command for step in synthetic_plan(tmp_path, lengths) if step.command[0] == "train.py"]
+    configs = [compose("train", TrainConfig, keys[1:]) for keys in trainings if "task=export" not in keys]
+    assert len(configs) == 4
+    assert [config.trainer.max_minutes for config in configs] == [None] * 4
+
+
+def test_the_demonstration_starts_from_the_small_model_unless_told_otherwise(tmp_path):
+    names = {step.name: step for step in synthetic_plan(tmp_path)}
+    assert str(SMALL) in names["score_before"].command
+    assert all(f"init={SMALL}" in names[stage].command for stage in ("vaid", "ethd"))
+    assert not any(str(SMALL) in step.typed for step in synthetic_plan(tmp_path, SCRATCH))
+    refuses(ConfigError, "from_scratch=yes: networks of real people", main, ["from_scratch=yes", f"videos={tmp_path}"])
 
 
 def test_steps_have_unique_names_and_read_earlier_outputs(tmp_path):
     names = ("ann", "bob", "eve", "dan", "liz", "max", "tom", "zoe", "kim", "lou", "nia", "pam")
     videos = touch(tmp_path / "my videos", *(f"{name}.mp4" for name in names))
     folder = tmp_path / "demo"
-    for steps in (synthetic_plan(folder), real_plan(folder, videos)):
+    for steps in (synthetic_plan(folder), synthetic_plan(folder, SCRATCH), real_plan(folder, videos)):
         assert len({step.name for step in steps}) == len(steps)
         written = [folder / "plan.json"]
         for step in steps:
             for path in step.reads:
-                known = path == videos or any(made in (path, *path.parents) for made in written)
+                known = path in (videos, SMALL) or any(made in (path, *path.parents) for made in written)
                 assert known, (step.name, path)
             written += step.products
 
