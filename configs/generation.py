@@ -35,9 +35,12 @@ class MotionConfig:
     Attributes:
         blinks: Blinks per minute, 0 for none; null leaves those that are predicted. The motion encoder must have
             eyelids, as blendshapes and landmarks do.
+        head: Amount of head motion: 0 keeps the head still, 1 is as predicted, 2 is twice as much. The motion encoder
+            must have the pose, as landmarks with encoders.motion.options.pose=true does.
     """
 
     blinks: float | None = between(None, 0, 60)
+    head: float = between(1.0, 0, 2)
 
 
 @dataclass

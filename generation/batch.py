@@ -185,6 +185,8 @@ def name_of(case: VideoCase) -> str:
         parts.append(f"at{case.portrait_time:g}")
     if case.motion.blinks is not None:
         parts.append(f"blinks{case.motion.blinks:g}")
+    if case.motion.head != 1:
+        parts.append(f"head-x{case.motion.head:g}")
     if case.seed:
         parts.append(f"seed{case.seed}")
     name = "_".join(parts)
@@ -262,6 +264,7 @@ ROW_KEYS: dict[str, Any] = {
     "emotion.strength": float,
     "emotion.extend": str,
     "motion.blinks": float,
+    "motion.head": float,
 }
 
 

@@ -5,7 +5,7 @@ Shapes: F frames, d_e expression width, A audio layers, D_a audio width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -15,6 +15,7 @@ from configs.generation import DrivingMode
 from configs.models import Variant
 from generation.blinks import with_blinks
 from generation.errors import GenerationError
+from generation.head_motion import with_head_motion
 from generation.portrait import PreparedPortrait
 from lightning_modules.emotion.sources import ResolvedEmotion
 from lightning_modules.ethd.driving_signals import build_driving_signals
@@ -36,6 +37,8 @@ def driving_signals(
     trained_with: VAID | None = None,
     blinks: float | None = None,
     eyelids: Mapping[int, float] | None = None,
+    head: float = 1.0,
+    pose: Sequence[int] = (),
 ) -> tuple[DrivingSignals, tuple[str, ...]]:
     """Computes the driving signals of one video.
 
@@ -52,6 +55,8 @@ def driving_signals(
         trained_with: V-AID that ETHD was trained with, if it differs from ``vaid``.
         blinks: Blinks per minute; None for those that are predicted.
         eyelids: Eyelid dimension of the expression latent -> value with closed eyes; needed for ``blinks``.
+        head: Amount of head motion.
+        pose: Dimensions of the expression latent that are the pose of the head; needed for ``head``.
 
     Returns:
         The driving signals on the host, and notes for the user.
@@ -77,6 +82,11 @@ def driving_signals(
         lip_strength=lip_strength,
         trained_with=trained_with,
     )
+    if head != 1:
+        if signals.e_dri is None:
+            notes = (*notes, f"motion.head: has no effect; this network (variant {variant}) has no e_dri")
+        else:
+            signals = replace(signals, e_dri=with_head_motion(signals.e_dri, pose, head))
     if blinks is not None:
         if signals.e_dri is None:
             notes = (*notes, f"motion.blinks: has no effect; this network (variant {variant}) has no e_dri")

@@ -33,6 +33,7 @@ from generation.batch import VideoCase
 from generation.blinks import eyelids_of
 from generation.driving import driving_signals
 from generation.errors import GenerationError
+from generation.head_motion import pose_of
 from generation.inputs import look_at_inputs
 from generation.memory import GenerationMemory, memory_of
 from generation.portrait import PasteBack, PreparedPortrait, read_portrait
@@ -205,6 +206,7 @@ class EmotiveTalkPipeline:
         """Reads the files of a case and computes its driving signals. Raises the errors of ``generate``."""
         found = look_at_inputs(case)
         eyelids = None if case.motion.blinks is None else eyelids_of(self.encoders.motion, case.motion.blinks)
+        pose = () if case.motion.head == 1 else pose_of(self.encoders.motion, case.motion.head)
         mode = cast(DrivingMode, case.drive)
         sampling, notes = self.sampler.settings(
             case.seed, case.steps, case.window, case.overlap, case.guidance, mode, case.decode_frames
@@ -238,6 +240,8 @@ class EmotiveTalkPipeline:
             trained_with=self.exported.vaid,
             blinks=case.motion.blinks,
             eyelids=eyelids,
+            head=case.motion.head,
+            pose=pose,
         )
         heavy = self._require_memory(sampling, speech.frames)
         short = hardly_trained(min(sampling.window, speech.frames), self.exported.trained_windows)

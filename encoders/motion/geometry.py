@@ -156,6 +156,7 @@ class LandmarkMotion:
         lip_names: Names of the dimensions of the lip latent.
         expression_names: Names of the dimensions of the expression latent.
         eyelids: Dimension of the expression latent -> its value with closed eyes.
+        pose_dimensions: Dimensions of the expression latent that are the pose of the head.
     """
 
     eyelids: ClassVar = {EXPRESSION_FEATURES.index(f"eye_opening_{side}"): CLOSED_EYES for side in ("right", "left")}
@@ -174,7 +175,7 @@ class LandmarkMotion:
         # Without pose the identity is that of shards made before the option existed.
         options: dict[str, str | int | float | bool] = {"version": VERSION}
         self.identity = Identity("landmarks", {**options, "pose": True} if pose else options)
-        self.pose = pose
+        self.pose_dimensions = range(len(EXPRESSION_FEATURES), len(self.latent_names(pose)[1]))
         self.lip_names, self.expression_names = self.latent_names(pose)
         self.lip_width, self.expression_width = len(LIP_FEATURES), len(self.expression_names)
 
@@ -187,7 +188,7 @@ class LandmarkMotion:
         """
         points = face_frame(track.landmarks, track.scheme)
         lip, expression = lip_features(points), expression_features(points)
-        if self.pose:
+        if self.pose_dimensions:
             pose = pose_features(track.landmarks, track.scheme, frames.shape[2])
             expression = np.concatenate([expression, pose], 1)
         return torch.from_numpy(lip.astype(np.float32)), torch.from_numpy(expression.astype(np.float32))

@@ -184,6 +184,16 @@ def _more(service: VideoService) -> dict[str, Any]:
                 visible=bool(getattr(service.pipeline.encoders.motion, "eyelids", None)),
                 elem_id="blinks",
             ),
+            "head": gr.Slider(
+                0,
+                2,
+                value=1,
+                step=0.1,
+                label="Head motion",
+                info="0: the head is still, 1: as predicted, 2: twice as much.",
+                visible=bool(getattr(service.pipeline.encoders.motion, "pose_dimensions", ())),
+                elem_id="head",
+            ),
         }
 
 

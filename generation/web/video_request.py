@@ -26,6 +26,7 @@ LIMITED = {
     "level": "emotion.level",
     "strength": "emotion.strength",
     "blinks": "motion.blinks",
+    "head": "motion.head",
     "lips_strength": "lips.strength",
     "guidance_lips": "guidance.lips",
     "guidance_expression": "guidance.expression",
@@ -52,6 +53,7 @@ class VideoRequest:
         seed: Seed of all noise.
         paste_back: Whether the generated face is pasted back into the whole portrait.
         blinks: Blinks per minute; None for those that are predicted.
+        head: Amount of head motion, 0 to 2.
         lips_strength: Strength of the lip movements, 0 to 2.
         guidance_lips: Scale of the lip condition; None for that of the training.
         guidance_expression: Scale of the expression condition; None for that of the training.
@@ -72,6 +74,7 @@ class VideoRequest:
     seed: int = 0
     paste_back: bool = False
     blinks: float | None = None
+    head: float = 1.0
     lips_strength: float = 1.0
     guidance_lips: float | None = None
     guidance_expression: float | None = None
@@ -103,7 +106,7 @@ def request_of(values: Mapping[str, Any]) -> VideoRequest:
     Raises:
         GenerationError: Names the field, its value and what is expected.
     """
-    names = ("seed", "strength", "lips_strength", "guidance_lips", "guidance_expression", "blinks")
+    names = ("seed", "strength", "lips_strength", "guidance_lips", "guidance_expression", "blinks", "head")
     numbers = {name: _number(name, values.get(name)) for name in names}
     given: dict[str, Any] = {name: number for name, number in numbers.items() if number is not None}
     given |= {name: _path(name, values.get(name)) for name in UPLOADS}

@@ -173,7 +173,7 @@ class VideoService:
             paste_back=request.paste_back,
             guidance=guidance_in(request, trained_guidance(self.pipeline.exported.info.config)),
             lips=LipsConfig(strength=request.lips_strength),
-            motion=MotionConfig(blinks=request.blinks),
+            motion=MotionConfig(blinks=request.blinks, head=request.head),
         )
         with stoppable(check):
             require_usable(case, self.config)

@@ -38,6 +38,7 @@ def batch(tmp_path, text, encoding="utf-8"):
         (("emotion.video=a b/smile.mp4", "emotion.strength=1.5"), "face_voice_smile_x1.5.mp4"),
         (("drive=lips",), "face_voice_lips.mp4"),
         (("motion.blinks=0",), "face_voice_blinks0.mp4"),
+        (("motion.head=0.5", "motion.blinks=4"), "face_voice_blinks4_head-x0.5.mp4"),
         (("guidance.lips=2",), "face_voice_guided-lips2.mp4"),
         (("guidance.expression=1.5", "guidance.high=0.8"), "face_voice_guided-expression1.5-high0.8.mp4"),
         (("lips.strength=1.2", "drive=lips"), "face_voice_lips_lips-x1.2.mp4"),

@@ -127,6 +127,18 @@ def test_blinks_without_a_driving_expression_are_noted(parts, variant):
     assert notes == (f"motion.blinks: has no effect; this network (variant {variant}) has no e_dri",)
 
 
+@pytest.mark.parametrize("variant", ["wo_exp", "no_decouple", "wo_dicte"])
+def test_head_motion_without_a_driving_expression_is_noted(parts, variant):
+    _, notes = signals_of(parts, variant, head=0.5, pose=[9])
+    assert notes == (f"motion.head: has no effect; this network (variant {variant}) has no e_dri",)
+
+
+def test_the_head_moves_less(parts):
+    usual, less = (signals_of(parts, head=head, pose=[9])[0].e_dri for head in (1.0, 0.5))
+    torch.testing.assert_close(less[..., 9].std(), usual[..., 9].std() / 2)
+    assert torch.equal(less[..., :9], usual[..., :9])
+
+
 def test_blinks_of_the_portraits_own_expression(parts):
     both, _ = signals_of(parts, mode="lips")
     moved, notes = signals_of(parts, mode="lips", blinks=60.0, eyelids={9: 0.0}, seed=1)

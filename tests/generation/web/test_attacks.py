@@ -264,6 +264,11 @@ def test_junk_is_refused_in_a_line(visitor, body):
         ({"strength": "much"}, "strength: expected a number"),
         ({"blinks": -1}, "blinks=-1: expected"),
         ({"blinks": "often"}, "blinks: expected a number"),
+        ({"head": 3}, "head=3: expected a number from 0 to 2"),
+        (
+            {"head": 0.5},
+            "motion.head=0.5: the expression latent of the motion encoder landmarks has no pose of the head",
+        ),
         ({"lips_strength": 3}, "lips_strength=3: expected a number from 0 to 2"),
         ({"guidance_lips": 1e300}, "guidance_lips=1e+300: expected a number from 0 to 10"),
         ({"guidance_expression": "much"}, "guidance_expression: expected a number"),
