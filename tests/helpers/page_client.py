@@ -17,7 +17,8 @@ from tests.helpers.warm import ROOT, Popen, free_port
 
 FIELDS = (
     "portrait", "landmarks", "speech", "source", "label", "level", "text", "image", "video", "source_landmarks",
-    "strength", "steps", "seed", "paste_back", "lips_strength", "guidance_lips", "guidance_expression", "blinks", "head",
+    "strength", "steps", "seed", "paste_back", "lips_strength", "guidance_lips", "guidance_expression", "blinks",
+    "head",
 )  # fmt: skip
 USUAL = {"source": "portrait", "strength": 1, "steps": 2, "seed": 0, "paste_back": False, "lips_strength": 1, "head": 1}
 FILES = {"portrait": "face.png", "landmarks": "face.csv", "speech": "voice.wav"}
