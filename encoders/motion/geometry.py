@@ -6,7 +6,7 @@ in-plane rotation and size of the face. The lip latent measures the opening and 
 lower lip; thickness of the lips and length of the chin depend on the person, not on the speech, and are left out. The
 expression latent measures brows, eyelids and the height of the mouth corners, which depend on emotion more than on
 speech. With ``pose`` it also has the position, size and rotation of the head in the frame: V-AID then samples how the
-head moves, and ETHD is told. Without it, ETHD itself has to choose a pose from noise.
+head moves, and ETHD is conditioned on it. Without it, ETHD itself has to choose a pose from noise.
 
 Shapes: F frames, P landmarks. Indices are those of the 68-point scheme.
 """
