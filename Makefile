@@ -55,7 +55,7 @@ table1-mini: setup
 	@test -n "$(VIDEOS)" || { echo "VIDEOS is missing: make table1-mini VIDEOS=DIR, a folder of talking-head videos"; exit 2; }
 	$(TABLE) table1 videos="$(VIDEOS)" $(if $(ETHD),ethd="$(ETHD)") $(if $(SIZE),size=$(SIZE)) $(PROXY_KEYS) $(OPTIONS)
 
-# Table 2 (ablations), trained on synthetic speakers: at most 100 minutes on two cores for each SEED.
+# Table 2 (ablations), trained on synthetic speakers: about 100 minutes on two cores for each SEED.
 table2-synthetic: setup
 	$(TABLE) table2 $(if $(SEED),seed=$(SEED)) $(PROXY_KEYS) $(OPTIONS)
 

@@ -12,7 +12,7 @@ import yaml
 from configs.preparation import DatasetConfig
 from generation.small import SMALL, SMALL_ENCODERS
 from preparation.layouts import find_clips
-from runtime.platforms import computes_in_bfloat16
+from tools.pipeline.precision import cpu_precision
 from tools.pipeline.step import Files, Progress, Step, TrainingSteps
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "configs" / "experiment"
@@ -225,8 +225,7 @@ class _Plan:
         more = [f"vaid={vaid}", *self.start, "trainer.validate_every=100", "trainer.validation_clips=4"]
         more += ["trainer.log_every=10"]
         if self.size == "tiny":
-            # Equal losses; 0.6 of the time where the processor has it.
-            more += [f"trainer.precision={'bf16-mixed' if computes_in_bfloat16() else '32-true'}"]
+            more.append(cpu_precision())
         self.train("ethd", experiment, self.lengths.ethd, more, [vaid / "checkpoints" / "last.ckpt"])
 
     def generate(self, source: Path, emotion: Path | None, videos: int) -> None:

@@ -15,10 +15,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmark.figures.frame_grid import frames_at, length_of, pick_times
+from benchmark.figures.frame_grid import FPS, frames_at, length_of, pick_times
 from benchmark.figures.heatmaps import difference, heat, motion
-from media import read_picture
+from media import FrameReader, MediaError, read_picture
 from preparation.speaker_crop import crop_frames
+from runtime.errors import UserError
 
 COLUMNS = 8
 WIDEST = 900  # pixels of a picture on the page
@@ -76,14 +77,20 @@ def still_of(video: Path) -> str:
     return picture(frames_at(video, pick_times(length_of(video), 1))[0])
 
 
-def likeness(made: Path, true: Path, count: int = 4 * COLUMNS) -> float:
-    """PSNR of a generated video, dB, over evenly spaced frames; the true one is brought to its size."""
-    times = pick_times(min(length_of(made), length_of(true)), count)
-    ours, theirs = (frames_at(video, times) for video in (made, true))
-    size = ours[0].shape[1::-1]
-    resized = [np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.BOX)) for frame in theirs]
-    error = np.mean([(a.astype(np.float64) - b) ** 2 for a, b in zip(ours, resized, strict=True)])
-    return float(10 * np.log10(255**2 / max(error, 1e-10)))
+def likeness(made: Path, true: Path) -> float:
+    """PSNR of the frames of a generated video, dB; those of the true one are brought to their size.
+
+    Raises:
+        UserError: If a video cannot be read.
+    """
+    errors = []
+    try:
+        for ours, theirs in zip(FrameReader(made, fps=FPS), FrameReader(true, fps=FPS), strict=False):
+            resized = Image.fromarray(theirs).resize(ours.shape[1::-1], Image.Resampling.BOX)
+            errors.append(np.mean((ours.astype(np.float64) - np.asarray(resized)) ** 2))
+    except (MediaError, OSError) as error:
+        raise UserError(str(error)) from error
+    return float(10 * np.log10(255**2 / max(np.mean(errors), 1e-10)))
 
 
 def decoupling_rows(portrait: Path, lips: Path, expression: Path, count: int = 6) -> tuple[HeatRows, HeatRows]:

@@ -69,7 +69,7 @@ def _table2(options: Mapping[str, Any]) -> list[Step]:
 
 
 def _table3(options: Mapping[str, Any]) -> list[Step]:
-    wanted = Table3(exported(options["ethd"]), options.get("clips", 4))
+    wanted = Table3(exported(options["ethd"]), options.get("clips", Table3.clips))
     return table3(_plan(options, "synthetic", real_faces=False), wanted)
 
 

@@ -24,7 +24,7 @@ class Table3:
     """
 
     ethd: Path
-    clips: int = 4
+    clips: int = 8
     lengths: tuple[int, ...] = LENGTHS
 
 

@@ -72,9 +72,12 @@ def folder(tmp_path_factory):
     content = {
         "cases/cases.json": {"asked": asked, "unseen": ["M102", "W109"], "train": 72, "val": 8, "test": 16},
         "score_vaid.json": {"lip": {"near1": 0.2, "chance": 0.024, "r2": 0.91}, "expression": expression},
-        "score_ethd.json": {"lips_neutral": 0.41, "lips_of_true_clip": 0.98, **emotion},
+        "score_before.json": {"lips_neutral": 0.38, **emotion, "own_psnr": 27.8, "own_sharpness": 0.55},
+        "score_ethd.json": {
+            "lips_neutral": 0.41, "lips_of_true_clip": 0.98, **emotion, "own_psnr": 28.1, "own_sharpness": 0.6,
+        },
         "results.json": {"metrics": {"fid": fid, "sync": sync}},
-    }
+    }  # fmt: skip
     for name, value in content.items():
         (folder / name).write_text(json.dumps(value))
     return folder

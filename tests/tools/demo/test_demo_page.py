@@ -65,7 +65,8 @@ def test_the_page_shows_commands_scores_and_explanations(page, folder):
     for step in read_json(folder / "plan.json"):
         assert escape(step["command"]) in text
     for message in (
-        *("train.py experiment=vaid/tiny", "at most 600 steps; experiment vaid/tiny takes", "FID proxy", "12.3"),
+        *("train.py experiment=vaid/tiny", "at most 100 steps; experiment vaid/tiny takes", "FID proxy", "12.3"),
+        *("It started from the small model", "before this training 0.38", "before this training 27.8 dB"),
         *("01234567, not the official network", "not computed: needs syncnet_v2.model"),
         *("follow the speech in part (correlation 0.41)", "chance 2.4\N{NO-BREAK SPACE}%"),
         "about as often as by chance",
@@ -117,6 +118,11 @@ def test_the_page_in_a_browser(page, browser, size, scheme):
     view.on("request", lambda request: asked.append(request.url))
     view.goto(page.as_uri())
     assert view.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    first = view.locator("header video")
+    view.wait_for_function("document.querySelector('header video').currentTime > 0.1")  # plays by itself
+    assert first.evaluate("video => video.muted && video.loop")
+    place = first.bounding_box()
+    assert place["y"] + place["height"] <= size["height"]
     assert view.evaluate(BROKEN_WORDS) == []
     videos = "[...document.querySelectorAll('video')]"
     view.wait_for_function(f"{videos}.every(video => video.readyState > 0 && !video.error)")
