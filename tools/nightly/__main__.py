@@ -26,13 +26,14 @@ from runtime.files import remove, write_whole
 from tools.nightly.measured import MeasuredCheck, code_of, current_commit, read_results, this_environment
 from tools.nightly.nightly_plan import NightlyCheck, read_checks
 from tools.nightly.nightly_report import full_report, measured_numbers, results_page
+from tools.nightly.result_figures import read_curves, write_figures
 from tools.pipeline.run_steps import ROOT, StepResult, run_chain
 from tools.pipeline.step import RECORDS, ChainError, StepRecord, is_done
 
 FOLDER = Path("outputs/nightly")
 RESULTS = Path("docs/results.md")
 REPORTS = Path("tools/profiling/reports")
-MEASURED = Path("tools/nightly/results")
+MEASURED, FIGURES = Path("tools/nightly/results"), Path("docs/results")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -105,6 +106,7 @@ class Recorder:
             code,
             self.environment,
             measured_numbers(check),
+            read_curves(check.step),
         ).write(path)
 
 
@@ -135,6 +137,7 @@ def write_reports(
     """
     dated = REPORTS / f"{datetime.now(UTC):%Y-%m-%d}-nightly.md"
     measured = read_results(MEASURED, [check.step.name for check in checks])
+    write_figures(FIGURES, [(check.step.name, check.figure) for check in checks if check.figure], measured)
     for path, text in ((dated, full_report(checks, results)), (RESULTS, results_page(checks, measured))):
         for place, word in places.items():
             text = text.replace(place, word)

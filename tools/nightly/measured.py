@@ -11,9 +11,10 @@ import hashlib
 import json
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
@@ -37,6 +38,7 @@ class MeasuredCheck:
         code: Hash of the files that decide the result.
         environment: Python, torch and the machine.
         numbers: Description -> number, None if it was not found.
+        curves: Name of a loss -> (step, value) points, for trainings.
     """
 
     finished: str
@@ -46,6 +48,7 @@ class MeasuredCheck:
     code: str
     environment: str
     numbers: dict[str, float | None]
+    curves: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: Path) -> MeasuredCheck:
@@ -64,7 +67,9 @@ class MeasuredCheck:
     def write(self, path: Path) -> None:
         """Writes the result completely or not at all."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n")
+        text = json.dumps(asdict(self), indent=1, ensure_ascii=False)
+        text = re.sub(r"\[\s+([^\[\]]+?),\s+([^\[\]]+?)\s+\]", r"[\1, \2]", text)  # a point in one line
+        write_whole(path, text + "\n")
 
 
 def read_results(folder: Path, names: Sequence[str]) -> dict[str, MeasuredCheck]:

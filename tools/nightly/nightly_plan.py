@@ -15,7 +15,7 @@ import yaml
 from tools.pipeline.step import Step
 
 PRINTS = {"json": ".json", "text": ".txt"}
-KEYS = {"name", "part", "set", "shows", "command", "reads", "writes", "print", "numbers", "each", "accepted"}
+KEYS = {"name", "part", "set", "shows", "command", "reads", "writes", "print", "numbers", "each", "accepted", "figure"}
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class NightlyCheck:
         numbers: What it measures.
         group: Set of checks whose results are shown together only if they come from the same code.
         code: Files and folders that decide the results of its part.
+        figure: Title of its panel in the figure of losses; empty for none.
     """
 
     step: Step
@@ -52,6 +53,7 @@ class NightlyCheck:
     numbers: tuple[Number, ...] = ()
     group: str = ""
     code: tuple[str, ...] = ()
+    figure: str = ""
 
 
 def read_checks(folder: Path, videos: Path | None = None, clip: Path | None = None) -> list[NightlyCheck]:
@@ -104,7 +106,7 @@ def _nightly_check(
     for words, number in entry.get("numbers", {}).items():
         file = Path(number["file"].format(**values)) if "file" in number else None
         numbers.append(Number(words, number["path"], number.get("wanted", ""), file))
-    part = entry["part"]
+    part, figure = entry["part"], entry.get("figure", "").format(**values)
     if part not in code:
         raise ValueError(f"commands.yaml, {name}: part {part} has no entry in code; it has {', '.join(code)}")
-    return NightlyCheck(step, part, tuple(numbers), entry.get("set", entry["name"]), tuple(code[part].split()))
+    return NightlyCheck(step, part, tuple(numbers), entry.get("set", entry["name"]), tuple(code[part].split()), figure)

@@ -13,6 +13,7 @@ from typing import Any
 
 from tools.nightly.measured import MeasuredCheck, mixed_code, this_environment
 from tools.nightly.nightly_plan import NightlyCheck, Number
+from tools.nightly.result_figures import draw_club
 from tools.pipeline.clock import format_duration
 from tools.pipeline.run_steps import StepResult
 
@@ -60,6 +61,8 @@ def results_page(checks: Sequence[NightlyCheck], results: Mapping[str, MeasuredC
         rows = [row for check, result in group for row in _rows(check, result, refused[check.group])]
         head = ["| check | what | measured | wanted | when | commit |", "|---|---|---|---|---|---|"]
         parts += [f"## {part}\n", *head, *rows, ""]
+        if part == "V-AID" and draw_club(results) is not None:
+            parts.append("![Emotion left in the lip latents against their R², by CLUB's weight](results/club.svg)\n")
     completed = [(check, result) for check, result in measured if not check.numbers]
     if completed:
         parts.append("## Completed, without a number\n")
@@ -68,6 +71,8 @@ def results_page(checks: Sequence[NightlyCheck], results: Mapping[str, MeasuredC
             for check, result in completed
         ]
         parts.append("")
+    if any(result.curves for result in results.values()):
+        parts += ["## What loss is normal\n", "![Losses of the experiments over their steps](results/losses.svg)\n"]
     open_checks = [check for check in checks if check.step.name not in results]
     if open_checks:
         parts += ["## Without a result\n", "Names for `python -m tools.nightly only=NAME,NAME`:\n"]

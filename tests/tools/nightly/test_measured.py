@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -9,6 +10,7 @@ from rich.console import Console
 from tools.nightly.__main__ import Recorder
 from tools.nightly.measured import MeasuredCheck, ResultError, code_of, current_commit, read_results
 from tools.nightly.nightly_plan import NightlyCheck, Number
+from tools.nightly.result_figures import PROBE, RETENTION, draw_club, read_curves, write_figures
 from tools.pipeline.run_steps import StepResult
 from tools.pipeline.step import Step
 
@@ -83,3 +85,43 @@ def test_damaged_results_and_unknown_code_are_refused(clone, tmp_path):
         code_of(clone, ["modle"])
     with pytest.raises(ResultError, match="git ls-files failed; nightly checks run in a clone"):
         code_of(tmp_path, ["model"])
+
+
+def test_a_training_has_its_losses(clone, tmp_path):
+    run = tmp_path / "run"
+    (run / "csv").mkdir(parents=True)
+    rows = [f"{step},{1 / (step + 1)}," for step in range(0, 400, 4)] + ["399,,0.5"]
+    (run / "csv" / "metrics.csv").write_text("step,train/loss,val/loss\n" + "\n".join(rows) + "\n")
+    training = NightlyCheck(Step("train", "a training", ("train.py",), writes=(run,)), "V-AID", code=("model",))
+    recorder(clone, training, tmp_path)(StepResult(training.step, "done", 75, 60, WHEN))
+    text = (tmp_path / "results" / "train.json").read_text()
+    found = MeasuredCheck.read(tmp_path / "results" / "train.json").curves
+    assert found["val/loss"] == [[400, 0.5]]
+    assert [step for step, _ in found["train/loss"]] == [9 + 12 * part for part in range(33)] + [397]
+    assert found["train/loss"][0][1] == pytest.approx((1 + 1 / 5 + 1 / 9) / 3, rel=1e-3)
+    assert "\n   [9, 0.437" in text.replace("    [", "   [")
+    export = replace(training.step, command=("train.py", "task=export"))
+    assert read_curves(export) == {}
+
+
+def club(weight, seed, probe, kept, code="1"):
+    numbers = {PROBE: probe, RETENTION: kept}
+    return {f"club_{weight}_{seed}_score": MeasuredCheck(WHEN, 1.0, 1.0, "abc", code, "Python", numbers)}
+
+
+def test_figures_are_those_of_the_results(tmp_path):
+    losses = {"train/loss": [(100, 1.0), (200, 0.5)], "val/loss": [(200, 0.7)]}
+    training = MeasuredCheck(WHEN, 1.0, 1.0, "abc", "1", "Python", {}, losses)
+    assert write_figures(tmp_path, [("train", "vaid/tiny")], {}) == []
+    results = {"train": training, **club(0, 0, 0.21, 0.9), **club(0.3, 0, 0.17, 0.88)}
+    written = write_figures(tmp_path / "a", [("train", "vaid/tiny"), ("other", "x")], results)
+    assert [path.name for path in written] == ["losses.svg", "club.svg"]
+    text = written[0].read_text()
+    assert all(word in text for word in ("vaid/tiny", "train/loss", "val/loss"))
+    assert "weight 0.3" in written[1].read_text()
+    again = write_figures(tmp_path / "b", [("train", "vaid/tiny")], results)
+    assert [path.read_bytes() for path in again] == [path.read_bytes() for path in written]
+    axes = draw_club(results).axes[0]
+    assert [line.tolist() for line in axes.lines[0].get_data()] == [[0.21, 0.17], [0.9, 0.88]]
+    assert draw_club(club(0, 0, 0.21, 0.9)) is None
+    assert draw_club({**results, **club(0.3, 1, 0.1, 0.9, code="2")}) is None
