@@ -15,7 +15,8 @@ from preparation.layouts import find_clips
 from tools.pipeline.precision import cpu_precision
 from tools.pipeline.step import Files, Progress, Step, TrainingSteps
 
-EXPERIMENTS = Path(__file__).resolve().parents[2] / "configs" / "experiment"
+ROOT = Path(__file__).resolve().parents[2]  # where the steps run
+EXPERIMENTS = ROOT / "configs" / "experiment"
 RUN = "demo"  # run_id of every training
 PLAN = "plan.json"  # titles, reasons and commands of the steps, for the page
 Keys = tuple[str, ...]
@@ -72,7 +73,7 @@ SYNTHETIC = replace(
     vaid=("trainer.max_steps=100", "model.lr=2e-4", "model.lr_warmup=20"),
     ethd=("trainer.max_steps=100", "model.lr=2e-4", "model.lr_warmup=20", "model.ema=0.95"),
     experiment="ethd/bundled",
-    start=SMALL,
+    start=SMALL.relative_to(ROOT),
     seconds={"prepare": 150, "vaid": 30, "emotion": 35, "ethd": 60, "image": 40, "score_before": 60, "score_ethd": 60},
 )
 REAL = Lengths(

@@ -19,7 +19,7 @@ from configs.generation import ExportConfig, GenerateConfig
 from configs.preparation import PrepareConfig
 from configs.sweeps import TaskResult
 from configs.training import TrainConfig
-from generation.small import SMALL, SMALL_ENCODERS
+from generation.small import SMALL_ENCODERS
 from tests.helpers.files import touch
 from tests.helpers.refusals import refuses
 from tools.demo.__main__ import main, write_plan
@@ -83,7 +83,7 @@ CONTINUED = replace(
     vaid=("trainer.max_steps=1", "data.batch_size=2", "model.sampling_steps=2", *SHORT),
     ethd=("trainer.max_steps=1", "data.batch_size=1", "model.expression_steps=1", *ALONE, *SHORT),
     experiment=SYNTHETIC.experiment,
-    start=SMALL,
+    start=SYNTHETIC.start,
 )
 
 
@@ -143,9 +143,10 @@ def test_trainings_end_by_steps_so_that_a_busy_machine_is_slower_but_not_worse(t
 
 def test_the_demonstration_starts_from_the_small_model_unless_told_otherwise(tmp_path):
     names = {step.name: step for step in synthetic_plan(tmp_path)}
-    assert str(SMALL) in names["score_before"].command
-    assert all(f"init={SMALL}" in names[stage].command for stage in ("vaid", "ethd"))
-    assert not any(str(SMALL) in step.typed for step in synthetic_plan(tmp_path, SCRATCH))
+    small = "generation/small.safetensors"
+    assert small in names["score_before"].command
+    assert all(f"init={small}" in names[stage].command for stage in ("vaid", "ethd"))
+    assert not any(small in step.typed for step in synthetic_plan(tmp_path, SCRATCH))
     refuses(ConfigError, "from_scratch=yes: networks of real people", main, ["from_scratch=yes", f"videos={tmp_path}"])
 
 
@@ -158,7 +159,7 @@ def test_steps_have_unique_names_and_read_earlier_outputs(tmp_path):
         written = [folder / "plan.json"]
         for step in steps:
             for path in step.reads:
-                known = path in (videos, SMALL) or any(made in (path, *path.parents) for made in written)
+                known = path in (videos, SYNTHETIC.start) or any(made in (path, *path.parents) for made in written)
                 assert known, (step.name, path)
             written += step.products
 
