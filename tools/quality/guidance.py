@@ -7,8 +7,8 @@ The run must be trained with model.lip_dropout and model.expression_dropout. Vid
 ``tools.quality.ethd_synthetic``, for the first ``people`` held-out speakers. One row is printed for each scale as soon
 as it is measured, first that without guidance. ``FOLDER/guidance.json`` and ``FOLDER/guidance.png`` hold the rows so
 far, so an interrupted measurement keeps them. ``both`` names pairs LIPS:EXPRESSION of scales. ``lips=1`` or
-``expression=1`` leaves a condition out: with all twelve speakers, ``people=12 lips=1 expression=2`` takes as long as the
-defaults.
+``expression=1`` leaves a condition out: with all twelve speakers, ``people=12 lips=1 expression=2`` takes as long as
+the defaults.
 
     lips      correlation of the lip opening with the true video, with the portrait's own neutral expression
     changed   the same with the seven other emotions
