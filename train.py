@@ -37,7 +37,15 @@ def export(config: ExportConfig) -> int:
     from training.export_record import export_record
 
     record = export_record(config.run, config.scores)
-    file = export_run(config.run, config.vaid, config.emotion, output=config.output, half=config.half, record=record)
+    file = export_run(
+        config.run,
+        config.vaid,
+        config.emotion,
+        output=config.output,
+        half=config.half,
+        record=record,
+        sampling=config.sampling(),
+    )
     print(f"export  {file} ({file.stat().st_size / 1e6:.1f} MB)")
     if config.output:  # a file to give away is no artifact of the run
         return 0

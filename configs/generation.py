@@ -158,6 +158,10 @@ class ExportConfig:
         output: File to write in place of RUN/export/ethd.safetensors.
         half: Store the weights as float16: half the size, for a file to give away.
         scores: JSON file of tools.quality.ethd_synthetic, whose numbers become part of the file's record.
+        sampling_steps: Number of DDIM steps, if generation names no other; null for that of the training. What is best
+            is known after the training (tools.quality.guidance).
+        lip_guidance: Scale of the lip condition, in the same way.
+        expression_guidance: Scale of the expression condition, in the same way.
     """
 
     task: str = choice("export", "export")
@@ -167,3 +171,11 @@ class ExportConfig:
     output: str | None = literal(None, Constraint(lambda value: value.endswith(".safetensors"), "a .safetensors file"))
     half: bool = False
     scores: str | None = literal(None)
+    sampling_steps: int | None = positive(None)
+    lip_guidance: float | None = between(None, 0, MAX_GUIDANCE)
+    expression_guidance: float | None = between(None, 0, MAX_GUIDANCE)
+
+    def sampling(self) -> dict[str, float]:
+        """The defaults of sampling that replace those of the training."""
+        chosen = {name: getattr(self, name) for name in ("sampling_steps", "lip_guidance", "expression_guidance")}
+        return {name: value for name, value in chosen.items() if value is not None}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from lightning_modules.emotion.text_mapping import MAPPING_VERSION, TEXT_FILE, T
 from lightning_modules.ethd.checkpoint import STAGE, TRAINED_WINDOWS, EthdInfo, build_ethd, weights_of
 from lightning_modules.ethd.held_vaid import vaid_of_run
 from lightning_modules.ethd.network import Ethd
+from lightning_modules.ethd.sampler import sampling_settings
 from lightning_modules.tensor_files import read_file, write_file
 from lightning_modules.vaid.checkpoint import vaid_config
 from lightning_modules.vaid.network import VAID
@@ -104,6 +105,7 @@ def export(
     output: str | Path | None = None,
     half: bool = False,
     record: Mapping[str, Any] | None = None,
+    sampling: Mapping[str, Any] | None = None,
 ) -> Path:
     """Exports a run.
 
@@ -116,6 +118,7 @@ def export(
         output: File to write in place of ``RUN/export/ethd.safetensors``.
         half: Whether weights are stored as float16, which takes half the space and rounds them to 11 bits.
         record: JSON-serialisable record of the training, kept in the file.
+        sampling: Fields of ``EthdConfig`` that replace those of the training, such as ``sampling_steps``.
 
     Returns:
         The file.
@@ -125,6 +128,7 @@ def export(
             training, if a weight does not fit into float16, or if the file cannot be written.
         ForeignFileError: If ``output`` exists and is not an export.
         WrongWeights: If emotion files are missing, damaged, or of another motion encoder.
+        SamplingError, GuidanceError: If the network cannot sample as ``sampling`` says.
     """
     file = checkpoint_file(run)
     target = run_of(file) / EXPORT if output is None else Path(output)
@@ -133,6 +137,9 @@ def export(
         _require_own(target)
     checkpoint = read_checkpoint(file, STAGE)
     info = EthdInfo.read(checkpoint[CHECKPOINT_INFO])
+    if sampling:
+        info = replace(info, config=replace(info.config, **sampling))
+        sampling_settings(info.config)  # checks them
     folder = run_of(file)
     found = vaid_of_run(file, vaid)
     trained_with = found.load(info.encoders)

@@ -19,7 +19,9 @@ from lightning_modules.emotion.emotion_table import TABLE_FILE, TABLE_KIND
 from lightning_modules.emotion.text_mapping import TEXT_FILE, TextEmotion, TextMapping
 from lightning_modules.ethd.checkpoint import load_ethd
 from lightning_modules.ethd.export import EXPORT, KIND, VERSION, export, load_export
+from lightning_modules.ethd.guidance import GuidanceError
 from lightning_modules.ethd.held_vaid import HELD
+from lightning_modules.ethd.sampler import SamplingError
 from lightning_modules.tensor_files import read_file, write_file
 from lightning_modules.vaid.checkpoint import load_vaid
 from runtime.hashed_tensors import read_header
@@ -239,6 +241,17 @@ def test_a_half_export_is_one_small_file_whose_values_are_those_of_float16(run, 
     assert small.record == record
     assert whole.record == {}
     assert str(tmp_path) not in json.dumps(read_header(file, KIND))
+
+
+def test_an_export_samples_as_told_and_else_as_in_training(run, tmp_path):
+    sampling = {"sampling_steps": 3, "lip_guidance": 1.0}
+    file = export(run, output=tmp_path / "new.safetensors", sampling=sampling)
+    trained, found = load_ethd(run)[1].config, load_export(file).info.config
+    assert found == replace(trained, **sampling)
+    refuses(
+        SamplingError, "steps=2000: expected at most 50, as in training", export, run, sampling={"sampling_steps": 2000}
+    )
+    refuses(GuidanceError, "model.lip_dropout=0", export, run, sampling={"lip_guidance": 2.0})
 
 
 def test_half_is_refused_where_a_weight_is_too_large_for_it(run, tmp_path):
