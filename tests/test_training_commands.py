@@ -95,8 +95,12 @@ TRAINED = list(
         if command.script == "train" and any(word.startswith("experiment=") and word[11:] for word in command.typed)
     )
 )
-PREPARED = {  # folder -> dataset and preset
-    values["output"].removeprefix("/"): (values["dataset"], values["preset"])
+PREPARED = {  # folder -> dataset, preset and keys of encoders
+    values["output"].removeprefix("/"): (
+        values["dataset"],
+        values["preset"],
+        tuple(word for word in command.typed if word.startswith("encoders")),
+    )
     for command in COMMANDS
     if (values := dict(word.split("=", 1) for word in command.typed)) and command.script == "prepare"
     if {"dataset", "preset", "output"} <= values.keys() and "task" not in values
@@ -120,9 +124,9 @@ def ranks_of(command: Command, config: TrainConfig) -> tuple[int, int]:
 
 
 @functools.cache
-def encoder_names(preset: str) -> dict[str, str]:
-    """Encoders of a preset, by kind."""
-    encoders = compose("prepare", PrepareConfig, [f"preset={preset}", "task=weights"]).encoders
+def encoder_names(preset: str, keys: tuple[str, ...]) -> dict[str, str]:
+    """Encoders of a preset with further keys, by kind."""
+    encoders = compose("prepare", PrepareConfig, [f"preset={preset}", "task=weights", *keys]).encoders
     return {kind: getattr(encoders, kind).name for kind in ("audio", "motion", "codec", "landmarks")}
 
 
@@ -130,14 +134,14 @@ def shards_for(folder: str, place: Path, batch: int) -> str:
     """Writes shards as the documented command for ``folder`` would, with little content."""
     name = folder.removeprefix("/")
     assert name in PREPARED, f"no prepare.py command has output={name}"
-    dataset, preset = PREPARED[name]
+    dataset, preset, keys = PREPARED[name]
     target = place / name.replace("/", "-")
     if not target.exists():
         dims = replace(TINY, latent_size=8)
         splits = ("train",) * 5 + ("val",)
         samples = -(-6 * batch // 5) + 6
         make_shards(target, samples=samples, frames=(130,), shards=2, dataset=dataset, splits=splits, dims=dims)
-        encoders = {kind: Identity(name) for kind, name in encoder_names(preset).items()}
+        encoders = {kind: Identity(name) for kind, name in encoder_names(preset, keys).items()}
         encoders["codec"] = replace(encoders["codec"], weights={"network.safetensors": "0" * 64})
         change_index(target, encoders={**Index.read(target).encoders, **encoders}, frame_size=64)
     return str(target)
