@@ -95,7 +95,7 @@ def _header(folder: Path, steps: Sequence[StepText], asked: Mapping[str, Any], r
     if begun:
         lead = (
             f"This computer trained on {asked['train']} clips of {who} to turn one portrait and speech into a talking "
-            "face. It started from the small model of the repository, which was trained for hours. The scores before "
+            "face. It started from the small model of the repository, which was trained for an hour. The scores before "
             "and after are below, and so are every step, its command and its time."
         )
     else:
