@@ -21,6 +21,9 @@ from pathlib import Path
 from runtime.errors import UserError
 from runtime.files import write_whole
 
+# What the nightly checks write themselves.
+WRITTEN = ("docs/results.md", "docs/results", "tools/nightly/results", "tools/profiling/reports")
+
 
 class ResultError(UserError):
     """Raised if a result cannot be recorded or read."""
@@ -83,12 +86,12 @@ def read_results(folder: Path, names: Sequence[str]) -> dict[str, MeasuredCheck]
 
 
 def current_commit(root: Path) -> str:
-    """Commit of a working tree, with ``+`` if tracked files differ from it.
+    """Commit of a working tree, with ``+`` if tracked files other than results differ from it.
 
     Raises:
         ResultError: If it is not a working tree of git.
     """
-    changed = _git(root, "status", "--porcelain", "--untracked-files=no")
+    changed = _git(root, "status", "--porcelain", "--untracked-files=no", "--", ".", *(f":!{path}" for path in WRITTEN))
     return _git(root, "rev-parse", "--short=8", "HEAD").strip() + ("+" if changed else "")
 
 

@@ -26,7 +26,6 @@ COMPARISONS: Mapping[str, Callable[[float, float], bool]] = {
 HEAD = """# {title}
 
 {about} Written by `make nightly`; do not edit. {environment}.
-
 """
 SHOWN = 60  # lines of a script's output
 

@@ -21,8 +21,8 @@ WHEN = "2026-11-22T20:00:00+00:00"
 def clone(tmp_path):
     """A repository with the folders model and docs."""
     root = tmp_path / "clone"
-    for name in ("model/net.py", "docs/page.md"):
-        (root / name).parent.mkdir(parents=True)
+    for name in ("model/net.py", "docs/page.md", "docs/results.md"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text("1\n")
     for command in (["init", "-q"], ["add", "."], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "a"]):
         subprocess.run(["git", *command], cwd=root, check=True)
@@ -47,6 +47,8 @@ def test_a_result_has_its_numbers_commit_and_code(clone, check, tmp_path):
     assert found["score"].numbers == {"R²": 0.4, "none": None}
     assert (found["score"].seconds, found["score"].commit) == (75.0, current_commit(clone))
     assert found["score"].code == code_of(clone, ["model"])
+    (clone / "docs" / "results.md").write_text("2\n")
+    assert current_commit(clone) == found["score"].commit
     (clone / "docs" / "page.md").write_text("2\n")
     assert current_commit(clone) == found["score"].commit + "+"
     assert found["score"].code == code_of(clone, ["model"])
