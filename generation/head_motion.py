@@ -32,7 +32,7 @@ def pose_of(motion: MotionEncoder, strength: float) -> Sequence[int]:
         raise GenerationError(
             f"motion.head={strength:g}: the expression latent of the motion encoder {motion.identity.name} has no "
             "pose of the head; leave motion.head out, or use a network whose data were prepared with "
-            "encoders.motion.name=landmarks encoders.motion.options.pose=true"
+            "encoders/motion=landmarks_pose"
         )
     return pose
 

@@ -45,7 +45,8 @@ def folders(tmp_path, monkeypatch):
     names = ("my_videos", "hdtf_videos", "MEAD", "results/mine", "data/real", "out", "real", "pseudo/still_image")
     for folder in names:
         (tmp_path / folder).mkdir(parents=True)
-    (tmp_path / "cases.csv").touch()
+    for name in ("cases.csv", "clips.csv"):
+        (tmp_path / name).touch()
 
 
 SCHEMAS = {

@@ -18,7 +18,7 @@ def test_build_by_name():
 
 
 def test_unknown_name_is_refused_with_the_known_ones():
-    known = r"encoders\.codec\.name=vqgan: there is no such codec; there are patch, taef2, svd"
+    known = r"encoders\.codec\.name=vqgan: there is no such codec; there are patch, dct, taef2, svd"
     refuses(ValueError, known, build_codec, "vqgan")
 
 
