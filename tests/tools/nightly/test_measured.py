@@ -83,8 +83,8 @@ def test_damaged_results_and_unknown_code_are_refused(clone, tmp_path):
     (tmp_path / "score.json").write_text('{"finished": ""}')
     with pytest.raises(ResultError, match=r"score\.json: not a result of a nightly check .* remove it"):
         MeasuredCheck.read(tmp_path / "score.json")
-    with pytest.raises(ResultError, match=r"commands\.yaml: code: modle has no file in git"):
-        code_of(clone, ["modle"])
+    with pytest.raises(ResultError, match=r"commands\.yaml: code: nowhere has no file in git"):
+        code_of(clone, ["nowhere"])
     with pytest.raises(ResultError, match="git ls-files failed; nightly checks run in a clone"):
         code_of(tmp_path, ["model"])
 
