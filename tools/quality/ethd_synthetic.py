@@ -6,10 +6,12 @@ For every held-out speaker a neutral clip provides portrait and sound. The eight
 of other speakers. What a generated video shows is read from its pixels by linear readers that are fitted to the
 speaker's true videos only: one reads the lip opening from the mouth's pixels, one the emotion from those of the face
 outside the lips. Both are also tested on true clips that they were not fitted to. ``emotion_relative`` is the share of
-right emotions divided by that of true clips. The neutral video is also compared with the true one: ``psnr`` and
-``ssim`` over whole frames, ``sharpness`` and ``speckle`` inside the face (``picture_scores``). ``own_psnr`` etc.
-are those of a video with the true clip's own expression, which also has the pose of the head if the motion encoder
-measures it. Speech alone does not determine the pose: the mean of all possible videos has the best PSNR and is blurred.
+right emotions divided by that of true clips, if any of these is right.
+
+The neutral video is also compared with the true one: ``psnr`` and ``ssim`` over whole frames, ``sharpness`` and
+``speckle`` inside the face (``picture_scores``). ``own_psnr`` etc. are those of a video with the true clip's own
+expression, which also has the pose of the head if the motion encoder measures it. Speech alone does not determine the
+pose: the mean of all possible videos has the best PSNR and is blurred.
 
 RUN is a run directory, a checkpoint or an export. Prints JSON. ``sheets`` writes a picture for each speaker, with one
 row per emotion.
@@ -318,7 +320,9 @@ def report(run: str, shards: str, **options: str) -> dict[str, object]:
         for speaker in speakers_of(others)
     }
     means = {name: mean(person[name] for person in people.values()) for name in SCORES}
-    return {**people, **means, "emotion_relative": means["emotion"] / means["emotion_of_true_clips"]}
+    true = means["emotion_of_true_clips"]
+    relative = {"emotion_relative": means["emotion"] / true} if true else {}  # few or short clips fit no reader
+    return {**people, **means, **relative}
 
 
 if __name__ == "__main__":
