@@ -5,7 +5,7 @@ Shapes: F frames, C x h x w latent of a frame.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -27,6 +27,11 @@ class ArrivingLatents:
     def frame(self) -> Tensor:
         """(C, h, w) latent of the first frame that is held, for its shape."""
         return self._held[0]
+
+    def parts(self, total: int, size: int) -> Iterator[Tensor]:
+        """Yields the latents of ``total`` frames, (size, C, h, w) at a time; the last part may be shorter."""
+        for start in range(0, total, size):
+            yield self.take(start, min(start + size, total))
 
     def take(self, start: int, stop: int) -> Tensor:
         """(stop - start, C, h, w) latents of a range. Later ranges may not start before ``start``."""

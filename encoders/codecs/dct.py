@@ -13,10 +13,11 @@ Shapes: F frames, p patch side, C = luma + 2 chroma channels, h x w = H / p x W 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
+import numpy as np
 import torch
+from scipy.fft import dct
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -59,17 +60,11 @@ class DCTCodec:
                 )
         self.identity = Identity("dct", {"patch": patch, "luma": luma, "chroma": chroma})
         self.channels, self.downscale = luma + 2 * chroma, patch
-        basis = dct_basis(patch)
-        y, cb, cr = (
-            torch.einsum("c,nxy->ncxy", colour, basis[:kept])
-            for colour, kept in zip(COLOURS, (luma, chroma, chroma), strict=True)
+        counts = (luma, chroma, chroma)
+        self._encode, self._decode = (
+            filters(patch, COLOURS, counts),
+            filters(patch, torch.linalg.inv(COLOURS).T, counts),
         )
-        self._encode = torch.cat([y, cb, cr]).float()
-        y, cb, cr = (
-            torch.einsum("c,nxy->ncxy", colour, basis[:kept])
-            for colour, kept in zip(torch.linalg.inv(COLOURS).T, (luma, chroma, chroma), strict=True)
-        )
-        self._decode = torch.cat([y, cb, cr]).float()
 
     @torch.inference_mode()
     def encode(self, frames: Tensor) -> Tensor:
@@ -79,24 +74,29 @@ class DCTCodec:
             ValueError: If the frames have another shape or type, or ``patch`` does not divide H and W.
         """
         check_frames(frames, self.downscale)
-        return F.conv2d(to_signed(frames), self._encode, stride=self.downscale)
+        return F.conv2d(to_signed(frames), self._encode.to(frames.device), stride=self.downscale)
 
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> Tensor:
         """Decodes (F, C, h, w) to (F, 3, H, W) uint8 RGB."""
-        return from_signed(F.conv_transpose2d(latents.float(), self._decode, stride=self.downscale))
+        weight = self._decode.to(latents.device)
+        return from_signed(F.conv_transpose2d(latents.float(), weight, stride=self.downscale))
 
     def decode_stream(self, latents: Iterable[Tensor], total: int, at_once: int | None = None) -> Iterator[Tensor]:
         """Yields the frames of ``decode`` in pieces, see ``LatentCodec.decode_stream``."""
-        arriving, size = ArrivingLatents(latents), min(CHUNK, at_once or CHUNK)
-        for start in range(0, total, size):
-            yield self.decode(arriving.take(start, min(start + size, total)))
+        for part in ArrivingLatents(latents).parts(total, min(CHUNK, at_once or CHUNK)):
+            yield self.decode(part)
+
+
+def filters(side: int, colours: Tensor, counts: Sequence[int]) -> Tensor:
+    """(C, 3, p, p) float32: for each of three (3,) colours, the first ``counts`` pictures of ``dct_basis`` in it."""
+    basis = dct_basis(side)
+    planes = zip(colours, counts, strict=True)
+    return torch.cat([torch.einsum("c,nyx->ncyx", colour, basis[:count]) for colour, count in planes]).float()
 
 
 def dct_basis(side: int) -> Tensor:
     """(p^2, p, p) float64 orthonormal pictures c(u, v) of a patch of ``side`` pixels, the smallest u + v first."""
-    place, order = torch.arange(side).double(), torch.arange(side).double()[:, None]
-    waves = torch.cos(math.pi * order * (2 * place + 1) / (2 * side)) * math.sqrt(2 / side)
-    waves[0] /= math.sqrt(2)
+    waves = torch.from_numpy(dct(np.eye(side), axis=0, norm="ortho"))  # (u, x)
     pairs = sorted(((u, v) for u in range(side) for v in range(side)), key=lambda pair: (sum(pair), pair))
     return torch.stack([torch.outer(waves[v], waves[u]) for u, v in pairs])

@@ -59,6 +59,5 @@ class PatchCodec:
 
     def decode_stream(self, latents: Iterable[Tensor], total: int, at_once: int | None = None) -> Iterator[Tensor]:
         """Yields the frames of ``decode`` in pieces, see ``LatentCodec.decode_stream``."""
-        arriving, size = ArrivingLatents(latents), min(CHUNK, at_once or CHUNK)
-        for start in range(0, total, size):
-            yield self.decode(arriving.take(start, min(start + size, total)))
+        for part in ArrivingLatents(latents).parts(total, min(CHUNK, at_once or CHUNK)):
+            yield self.decode(part)

@@ -138,9 +138,8 @@ class TAEF2Codec:
         """Yields the frames of ``decode`` in pieces, see ``LatentCodec.decode_stream``."""
         arriving = ArrivingLatents(latents)
         size = max(1, PIXELS_AT_ONCE // (64 * arriving.frame[0].numel()))
-        size = min(size, at_once or size)
-        for start in range(0, total, size):
-            yield self._decode(arriving.take(start, min(start + size, total)))
+        for part in arriving.parts(total, min(size, at_once or size)):
+            yield self._decode(part)
 
     @torch.inference_mode()
     def _decode(self, latents: Tensor) -> Tensor:

@@ -195,3 +195,19 @@ if __name__ == "__main__":
 """
     python(code, shards, tmp_path)
     assert (tmp_path / "vaid" / "a" / "checkpoints" / "last.ckpt").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("flags : avx512f avx512_bf16\n", True),
+        ("Features : asimd bf16\n", True),
+        ("flags : avx2\n", False),
+        (None, False),
+    ],
+)
+def test_bfloat16_is_read_from_the_list_of_the_processor(text, found, tmp_path, monkeypatch):
+    monkeypatch.setattr(platforms, "CPU_INFO", tmp_path / "cpuinfo")
+    if text is not None:
+        (tmp_path / "cpuinfo").write_text(text)
+    assert platforms.computes_in_bfloat16() is found

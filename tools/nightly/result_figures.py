@@ -76,9 +76,9 @@ def draw_club(results: Mapping[str, MeasuredCheck]) -> Figure | None:
     found = {name: result for name, result in results.items() if CLUB.fullmatch(name)}
     groups: dict[float, list[tuple[float, float]]] = {}
     for name, result in found.items():
-        place = result.numbers.get(PROBE), result.numbers.get(RETENTION)
-        if (match := CLUB.fullmatch(name)) and None not in place:
-            groups.setdefault(float(match["weight"]), []).append(place)  # type: ignore[arg-type]
+        probe, kept, match = result.numbers.get(PROBE), result.numbers.get(RETENTION), CLUB.fullmatch(name)
+        if match and probe is not None and kept is not None:
+            groups.setdefault(float(match["weight"]), []).append((probe, kept))
     if len(groups) < 2 or mixed_code(found):
         return None
     figure = Figure(figsize=(1.6 * WIDTH, 1.3 * HEIGHT), layout="constrained")

@@ -53,6 +53,12 @@ def test_a_stream_equals_decode():
         assert torch.equal(torch.cat(pieces), codec.decode(latents))
 
 
+def test_it_computes_where_its_input_is():
+    frames = torch.zeros(2, 3, 8, 8, dtype=torch.uint8, device="meta")
+    latents = DCTCodec().encode(frames)
+    assert (latents.device.type, DCTCodec().decode(latents).device.type) == ("meta", "meta")
+
+
 def test_out_of_range_latents_are_clipped():
     for value, byte in ((9.0, 255), (-9.0, 0)):
         latents = torch.zeros(1, 19, 2, 2)
