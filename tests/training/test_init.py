@@ -1,6 +1,8 @@
 """Initial weights of a run, and the V-AID that a run holds: both stages, runs, exports, and unsuitable sources."""
 
 import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,6 +10,7 @@ import torch
 from configs.errors import ConfigError
 from configs.rules import check
 from datamodules.datamodule import ShardDataModule
+from datamodules.schema import Index
 from lightning_modules.checkpoint_files import point
 from lightning_modules.checkpoints import CHECKPOINT_INFO, EMA, CheckpointError
 from lightning_modules.ethd.checkpoint import load_ethd
@@ -17,7 +20,7 @@ from lightning_modules.vaid.checkpoint import load_vaid
 from lightning_modules.vaid.initial import trained_vaid
 from runtime.files import sha256_of
 from tests.helpers.refusals import refuses
-from tests.helpers.shards import make_shards
+from tests.helpers.shards import change_index, make_shards
 from tests.helpers.train_config import logged, train_config, train_ethd, train_vaid
 
 STILL = ("model.lr=1e-12", "model.weight_decay=0")  # keeps the weights
@@ -96,6 +99,16 @@ def test_ethd_starts_from_a_run_or_an_export_on_other_data(trained, tmp_path, ca
     # A resumed run has its own weights and V-AID.
     again = train_ethd(tmp_path / "shards", None, tmp_path, *other, *init, "ckpt_path=last", steps=2)
     assert sorted(logged(again.folder, "train/loss")) == [0, 1]
+
+
+@pytest.mark.slow
+def test_latents_that_have_a_constant_cannot_be_whitened(vaid, shards, tmp_path):
+    other = Path(shutil.copytree(shards, tmp_path / "svd"))
+    encoders = Index.read(other).encoders
+    change_index(other, encoders={**encoders, "codec": replace(encoders["codec"], name="svd")})
+    changes = ("encoders.codec=svd", "model.whitening=0.5", "model.prediction=v", "run_id=a")
+    message = r"model\.whitening=0\.5: latents of codec svd are scaled by its constant; set model\.whitening=1"
+    refuses(ConfigError, message, train_ethd, other, vaid, tmp_path, *changes, steps=1)
 
 
 @pytest.mark.slow
