@@ -29,7 +29,10 @@ class ArrivingLatents:
         return self._held[0]
 
     def parts(self, total: int, size: int) -> Iterator[Tensor]:
-        """Yields the latents of ``total`` frames, (size, C, h, w) at a time; the last part may be shorter."""
+        """Yields the latents of ``total`` frames, (size, C, h, w) at a time; the last part may be shorter.
+
+        Used by ``map``, a part is freed once it is decoded; a loop's variable would keep it until the next arrives.
+        """
         for start in range(0, total, size):
             yield self.take(start, min(start + size, total))
 

@@ -59,5 +59,4 @@ class PatchCodec:
 
     def decode_stream(self, latents: Iterable[Tensor], total: int, at_once: int | None = None) -> Iterator[Tensor]:
         """Yields the frames of ``decode`` in pieces, see ``LatentCodec.decode_stream``."""
-        for part in ArrivingLatents(latents).parts(total, min(CHUNK, at_once or CHUNK)):
-            yield self.decode(part)
+        yield from map(self.decode, ArrivingLatents(latents).parts(total, min(CHUNK, at_once or CHUNK)))

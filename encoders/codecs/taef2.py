@@ -138,8 +138,7 @@ class TAEF2Codec:
         """Yields the frames of ``decode`` in pieces, see ``LatentCodec.decode_stream``."""
         arriving = ArrivingLatents(latents)
         size = max(1, PIXELS_AT_ONCE // (64 * arriving.frame[0].numel()))
-        for part in arriving.parts(total, min(size, at_once or size)):
-            yield self._decode(part)
+        yield from map(self._decode, arriving.parts(total, min(size, at_once or size)))
 
     @torch.inference_mode()
     def _decode(self, latents: Tensor) -> Tensor:
