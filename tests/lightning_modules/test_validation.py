@@ -30,7 +30,7 @@ def on_ranks(
     smallest = SMALLEST if stage == "vaid" else SMALLEST_ETHD
     settings = (
         f"experiment={stage}/tiny", *smallest, f"data.root={shards}", f"output={output}", f"run_id={ranks}",
-        f"data.batch_size={batch}", "trainer.max_steps=2", "trainer.validate_every=1", "trainer.max_minutes=null",
+        f"data.batch_size={batch}", "trainer.max_steps=2", "trainer.validate_every=1",
         "data.workers=0", "watchdog.other_minutes=2", "model.lr=1e-9", *typed,
     )  # fmt: skip
     command = [sys.executable, "tests/helpers/train_under.py", "ddp" if ranks > 1 else "auto", *settings]

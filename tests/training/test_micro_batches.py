@@ -29,7 +29,7 @@ COMMON = (
 )
 # Clips of 30, 40 and 50 frames: windows of 30 and 40 frames.
 ETHD = (
-    *("experiment=ethd/tiny", *SMALLEST_ETHD, *COMMON, "data.window=40", "trainer.max_minutes=null"),
+    *("experiment=ethd/tiny", *SMALLEST_ETHD, *COMMON, "data.window=40"),
     *("model.lip_dropout=0.4", "model.expression_dropout=0.3"),
 )
 VAID = ("experiment=vaid/tiny", *SMALLEST, *COMMON, "model.club.weight=1", "model.club.lr=1e-5", "model.club.warmup=1")

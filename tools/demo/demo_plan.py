@@ -60,7 +60,7 @@ SCRATCH = Lengths(
     prepare=PEOPLE,
     vaid=("trainer.max_steps=600",),
     emotion=("trainer.max_steps=300",),
-    ethd=("trainer.max_steps=500", "trainer.max_minutes=null"),
+    ethd=("trainer.max_steps=500",),
     image=("trainer.max_steps=120",),
     measure=("frames=29",),
     seconds={"prepare": 200, "vaid": 150, "emotion": 35, "ethd": 360, "generate": 30, "image": 40, "score_ethd": 80},

@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from tools.pipeline.precision import cpu_precision
 from tools.pipeline.step import Step
 
 PRINTS = {"json": ".json", "text": ".txt"}
@@ -67,10 +68,11 @@ def read_checks(folder: Path, videos: Path | None = None, clip: Path | None = No
     Raises:
         ValueError: If an entry is not as described at the top of ``commands.yaml``.
     """
-    places = {"folder": folder, "videos": videos or Path("VIDEOS"), "clip": clip or Path("CLIP")}
+    paths = {"folder": folder, "videos": videos or Path("VIDEOS"), "clip": clip or Path("CLIP")}
+    places = {name: str(path) for name, path in paths.items()} | {"precision": cpu_precision()}
     listed = yaml.safe_load((resources.files(__package__) / "commands.yaml").read_text(encoding="utf-8"))
     checks = [
-        _nightly_check(entry, {**{name: str(path) for name, path in places.items()}, **values}, folder, listed["code"])
+        _nightly_check(entry, {**places, **values}, folder, listed["code"])
         for entry in listed["checks"]
         for values in _combinations(entry)
     ]

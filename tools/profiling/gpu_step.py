@@ -204,7 +204,7 @@ def configuration(preset: str, steps: int, frames: int, tiny: bool) -> TrainConf
         "train",
         TrainConfig,
         [f"experiment=ethd/{'tiny' if tiny else 'paper'}", f"trainer={preset}", "data=folder", "data.root=none",
-         "vaid=none", f"data.window={frames}", f"trainer.max_steps={steps}", "trainer.max_minutes=null",
+         "vaid=none", f"data.window={frames}", f"trainer.max_steps={steps}",
          "trainer.devices='1'", "data.batch_size=1",
          *(["trainer.strategy=auto"] if preset in ("cpu", "gpu") else [])],
     )  # fmt: skip

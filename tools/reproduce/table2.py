@@ -73,7 +73,7 @@ def table2(plan: TablePlan, wanted: Table2) -> list[Step]:
     variants, switched = ABLATIONS[wanted.ablations]
     for variant in variants:
         name = f"{variant}-{seed}"
-        chosen = [*keys, f"vaid={vaid}", f"model.variant={variant}", "trainer.max_minutes=null", *UNGUIDED]
+        chosen = [*keys, f"vaid={vaid}", f"model.variant={variant}", *UNGUIDED]
         chosen += [cpu_precision()] if plan.device == "cpu" else []
         last = vaid / "checkpoints" / "last.ckpt"
         run = plan.train(
