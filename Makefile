@@ -26,10 +26,10 @@ demo: setup
 small: setup
 	$(BIN)/python -m tools.small $(OPTIONS)
 
-# Demonstration on your own videos: make demo-real VIDEOS=DIR
+# Demonstration on your own videos: make demo-real VIDEOS=DIR [SPEAKER=PATTERN], see dataset.speaker of prepare.py
 demo-real: setup
 	@test -n "$(VIDEOS)" || { echo "VIDEOS is missing: make demo-real VIDEOS=DIR, a folder of talking-head videos"; exit 2; }
-	$(BIN)/python -m tools.demo videos="$(VIDEOS)"
+	$(BIN)/python -m tools.demo videos="$(VIDEOS)" $(if $(SPEAKER),"speaker=$(SPEAKER)")
 
 # Earlier names, read for one version.
 ifdef STANDINS

@@ -1,7 +1,7 @@
 """Lip and expression latents from MediaPipe's 52 blendshape scores.
 
 The lip latent has the jaw and mouth shapes without smile and frown. The expression latent has brows, cheeks, eyes,
-nose, smile and frown.
+nose, smile and frown, and with ``pose`` the pose of the head in the frame, see ``pose_features``.
 Shapes: F frames, H x W pixels.
 """
 
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from encoders.landmarks.face_landmarker import BLENDSHAPES
 from encoders.landmarks.mediapipe_detector import MediaPipeDetector
+from encoders.motion.geometry import POSE_FEATURES, pose_features
 from encoders.protocols import FaceTrack, Identity
 
 EMOTIVE_MOUTH = ("mouthSmileLeft", "mouthSmileRight", "mouthFrownLeft", "mouthFrownRight")
@@ -30,29 +31,35 @@ CLOSED_EYES = 0.65  # score of eyeBlink in a blink: 0.59 to 0.70 in 7 of 9 blink
 class BlendshapeMotion:
     """``MotionEncoder`` of blendshape scores in [0, 1], from the track or from MediaPipe on the frames.
 
+    Args:
+        pose: Whether the expression latent ends with the pose of the head in the frame.
+
     Attributes:
         lip_names: Names of the 23 shapes of the lip latent, in MediaPipe's order.
-        expression_names: Names of the 28 shapes of the expression latent, smile and frown last.
+        expression_names: Names of the 28 shapes of the expression latent, smile and frown last, and of the pose.
         eyelids: Dimension of the expression latent -> its value with closed eyes.
+        pose_dimensions: Dimensions of the expression latent that are the pose of the head.
     """
 
     eyelids: ClassVar = {EXPRESSION_SHAPES.index(f"eyeBlink{side}"): CLOSED_EYES for side in ("Left", "Right")}
 
     @staticmethod
-    def latent_names(**_: object) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Names of the dimensions of both latents."""
-        return LIP_SHAPES, EXPRESSION_SHAPES
+    def latent_names(pose: bool = False, **_: object) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Names of the dimensions of both latents, by the options of an identity."""
+        return LIP_SHAPES, (*EXPRESSION_SHAPES, *POSE_FEATURES) if pose else EXPRESSION_SHAPES
 
     @staticmethod
-    def announced() -> dict[str, int]:
+    def announced(pose: bool = False) -> dict[str, int]:
         """Sizes of the latents, without building an encoder."""
-        return {"lip_width": len(LIP_SHAPES), "expression_width": len(EXPRESSION_SHAPES)}
+        return {"lip_width": len(LIP_SHAPES), "expression_width": len(BlendshapeMotion.latent_names(pose)[1])}
 
-    def __init__(self) -> None:
+    def __init__(self, pose: bool = False) -> None:
         self._detector = MediaPipeDetector()
-        self.identity = Identity("blendshapes", weights=self._detector.identity.weights)
-        self.lip_names, self.expression_names = self.latent_names()
-        self.lip_width, self.expression_width = len(LIP_SHAPES), len(EXPRESSION_SHAPES)
+        # Without pose the identity is that of shards made before the option existed.
+        self.identity = Identity("blendshapes", {"pose": True} if pose else {}, self._detector.identity.weights)
+        self.pose_dimensions = range(len(EXPRESSION_SHAPES), len(self.latent_names(pose)[1]))
+        self.lip_names, self.expression_names = self.latent_names(pose)
+        self.lip_width, self.expression_width = len(LIP_SHAPES), len(self.expression_names)
         self._lip = [BLENDSHAPES.index(name) for name in LIP_SHAPES]
         self._expression = [BLENDSHAPES.index(name) for name in EXPRESSION_SHAPES]
 
@@ -60,18 +67,22 @@ class BlendshapeMotion:
         """Computes the latents of a clip.
 
         Args:
-            frames: (F, H, W, 3) uint8 RGB crops; used only if the track has no blendshapes.
+            frames: (F, H, W, 3) uint8 RGB crops; used only if the track has no blendshapes, and for their side.
             track: Face track in pixels of the crops.
 
         Returns:
-            Lip (F, 23) and expression (F, 28) latents, float32 in [0, 1].
+            Lip (F, 23) and expression (F, 28) latents, float32 in [0, 1]; with the pose (F, 34), see ``pose_features``.
 
         Raises:
             ValueError: If the track has no blendshapes and MediaPipe finds no face in the frames.
         """
         scores = track.blendshapes if track.blendshapes is not None else self._measure(frames)
         values = torch.from_numpy(np.ascontiguousarray(scores, np.float32))
-        return values[:, self._lip], values[:, self._expression]
+        lip, expression = values[:, self._lip], values[:, self._expression]
+        if self.pose_dimensions:
+            pose = pose_features(track.landmarks, track.scheme, frames.shape[2])
+            expression = torch.cat([expression, torch.from_numpy(pose.astype(np.float32))], 1)
+        return lip, expression
 
     def _measure(self, frames: np.ndarray) -> np.ndarray:
         """Returns the (F, 52) scores of the frames, interpolated where no face is found."""

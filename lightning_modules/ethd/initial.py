@@ -8,7 +8,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from lightning_modules.checkpoints import CHECKPOINT_INFO, checkpoint_file, read_checkpoint
+from encoders.protocols import Identity
+from lightning_modules.checkpoints import CHECKPOINT_INFO, check_encoders, checkpoint_file, read_checkpoint
 from lightning_modules.ethd.checkpoint import STAGE, EthdInfo, weights_of
 from lightning_modules.ethd.export import is_export, load_export
 from lightning_modules.ethd.held_vaid import VAIDFile, vaid_of_networks, vaid_of_run
@@ -29,6 +30,17 @@ class TrainedEthd:
     info: EthdInfo
     weights: Mapping[str, Tensor]
     vaid: VAIDFile | None
+
+    def check_encoders(self, data: Mapping[str, Identity], where: str) -> None:
+        """Checks that data to train further on was made with the same encoders.
+
+        The landmarks may be of another detector, as those of people after those of synthetic speakers: their boxes and
+        ratios mean the same, and the training adapts to what is left.
+
+        Raises:
+            CheckpointError: If another encoder differs.
+        """
+        check_encoders({kind: one for kind, one in self.info.encoders.items() if kind != "landmarks"}, data, where)
 
 
 def trained_ethd(run: str | Path, needs_vaid: bool = True) -> TrainedEthd:

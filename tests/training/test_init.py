@@ -102,6 +102,18 @@ def test_ethd_starts_from_a_run_or_an_export_on_other_data(trained, tmp_path, ca
 
 
 @pytest.mark.slow
+def test_a_run_may_start_on_landmarks_of_another_detector_but_not_on_other_latents(trained, shards, tmp_path):
+    other = Path(shutil.copytree(shards, tmp_path / "other"))
+    encoders = Index.read(other).encoders
+    change_index(other, encoders={**encoders, "landmarks": replace(encoders["landmarks"], name="mediapipe")})
+    started = train_ethd(other, None, tmp_path, f"init={trained}", "run_id=a", *STILL, steps=1)
+    assert started.module.info.encoders["landmarks"].name == "mediapipe"
+    change_index(other, encoders={**encoders, "codec": replace(encoders["codec"], options={"patch": 3})})
+    refuses(CheckpointError, "codec: the checkpoint was trained on", train_ethd, other, None, tmp_path,
+            f"init={trained}", "run_id=b", steps=1)  # fmt: skip
+
+
+@pytest.mark.slow
 def test_latents_that_have_a_constant_cannot_be_whitened(vaid, shards, tmp_path):
     other = Path(shutil.copytree(shards, tmp_path / "svd"))
     encoders = Index.read(other).encoders

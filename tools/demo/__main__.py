@@ -3,6 +3,7 @@
 python -m tools.demo                      synthetic speakers, from the small model of the repository
 python -m tools.demo from_scratch=yes     the same from nothing
 python -m tools.demo videos=DIR           your videos, with one person each
+python -m tools.demo videos=DIR speaker=PATTERN     people by a pattern of their paths, see dataset.speaker
 """
 
 from __future__ import annotations
@@ -29,13 +30,19 @@ FOLDER, SCRATCH_FOLDER, REAL_FOLDER = "demo", "demo-from-scratch", "demo-real"
 
 def main(arguments: Sequence[str]) -> int:
     """Parses the command line and runs the demonstration; returns the exit status."""
-    options = read_options(__doc__, arguments, {"videos": folder, "from_scratch": yes})
+    options = read_options(__doc__, arguments, {"videos": folder, "speaker": str, "from_scratch": yes})
     videos, scratch = options.get("videos"), options.get("from_scratch", False)
+    if "speaker" in options and not videos:
+        raise ConfigError("speaker=: names the people of real videos; add videos=DIR, or leave it out")
     if videos and scratch:
-        raise ConfigError("from_scratch=yes: networks of real people always start from nothing; leave it out")
+        raise ConfigError("from_scratch=yes: networks of real people always start from the small model; leave it out")
     os.chdir(ROOT)
     place = Path(REAL_FOLDER if videos else SCRATCH_FOLDER if scratch else FOLDER)
-    steps = real_plan(place, videos) if videos else synthetic_plan(place, SCRATCH if scratch else SYNTHETIC)
+    steps = (
+        real_plan(place, videos, options.get("speaker"))
+        if videos
+        else synthetic_plan(place, SCRATCH if scratch else SYNTHETIC)
+    )
     return show(steps, place, new_console(highlight=False))
 
 

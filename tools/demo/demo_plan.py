@@ -9,9 +9,8 @@ from pathlib import Path
 
 import yaml
 
-from configs.preparation import DatasetConfig
 from generation.small import SMALL, SMALL_ENCODERS
-from preparation.layouts import find_clips
+from tools.demo.people import ALL, People, clips_of
 from tools.pipeline.precision import cpu_precision
 from tools.pipeline.step import Files, Progress, Step, TrainingSteps
 
@@ -76,13 +75,15 @@ SYNTHETIC = replace(
     start=SMALL.relative_to(ROOT),
     seconds={"prepare": 150, "vaid": 30, "emotion": 35, "ethd": 60, "image": 40, "score_before": 60, "score_ethd": 60},
 )
+# As the small model was trained, from which these trainings start.
 REAL = Lengths(
-    prepare=(),
-    vaid=("trainer.max_steps=900", "trainer.max_minutes=6"),
-    ethd=("trainer.max_steps=1400", "trainer.max_minutes=26"),
-    generate=("steps=6",),
-    measure=("steps=6",),
-    seconds={"prepare": 180, "vaid": 280, "ethd": 1580, "generate": 300, "score_seen": 120, "score_unseen": 120},
+    prepare=("encoders/landmarks=mediapipe", *SMALL_ENCODERS),
+    vaid=("trainer.max_steps=900", "model.lr_warmup=20"),
+    ethd=(),
+    measure=("clips=4",),
+    experiment="ethd/faces",
+    start=SMALL.relative_to(ROOT),
+    seconds={"prepare": 40, "vaid": 120, "ethd": 620, "generate": 40, "score_seen": 60, "score_unseen": 60},
 )
 
 
@@ -93,7 +94,7 @@ def synthetic_plan(folder: Path, lengths: Lengths = SYNTHETIC) -> list[Step]:
         folder: Output folder.
         lengths: Lengths of the steps; ``SCRATCH`` trains from nothing.
     """
-    plan = _Plan(folder, "tiny", lengths)
+    plan = _Plan(folder, lengths)
     data, index, runs = plan.data, plan.data / "index.json", folder / "runs"
     emotion, proxy = runs / "emotion" / RUN, runs / "proxy" / RUN / "proxy_image.safetensors"
     prepare = ("prepare.py", "dataset=synthetic", "preset=tiny", *lengths.prepare, "store_video=all", f"output={data}")
@@ -115,50 +116,45 @@ def synthetic_plan(folder: Path, lengths: Lengths = SYNTHETIC) -> list[Step]:
     return plan.with_page()
 
 
-def real_plan(folder: Path, videos: Path, lengths: Lengths = REAL) -> list[Step]:
-    """Returns the steps of the demonstration on a folder of real videos.
+def real_plan(folder: Path, videos: Path, speaker: str | None = None, lengths: Lengths = REAL) -> list[Step]:
+    """Returns the steps of the demonstration on a folder of real videos: of all people but two, then of fewer.
 
     Args:
         folder: Output folder.
         videos: Raw videos.
+        speaker: Who speaks in a video, see ``dataset.speaker``.
         lengths: Lengths of the steps.
 
     Raises:
         LayoutError: If the folder of videos cannot be read.
     """
-    plan = _Plan(folder, "small", lengths)
-    data, (split, unseen) = plan.data, split_of(videos)
-    prepare = ("prepare.py", "dataset=folder", "preset=small", f"source={videos}", f"dataset.split={split}")
-    written = ("store_video=all", f"output={data}")
-    plan.add("prepare", (*prepare, *lengths.prepare, *written), reads=[videos], writes=[data], words="prepare_real")
-    plan.train("vaid", "vaid/small", lengths.vaid, ["trainer.validate_every=100", "trainer.log_every=10"])
-    plan.ethd("ethd/small")
-    plan.generate(videos, None, videos=11)
-    measured = plan.ethd_run / "checkpoints" / "last.ckpt"
-    for name, side in (("seen", "train"), ("unseen", unseen)):
-        if side:
-            sheets = folder / f"sheets_{name}"
-            measure = ("-m", "tools.quality.ethd", str(plan.ethd_run), str(data), f"split={side}", *lengths.measure)
-            plan.add(
-                f"score_{name}",
-                (*measure, f"sheets={sheets}"),
-                reads=[measured, data / "index.json"],
-                writes=[sheets],
-                stdout=folder / f"score_{name}.json",
-            )
+    plan = _Plan(folder, lengths)
+    people, lists = People.of(clips_of(videos, speaker)), folder / "people"
+    naming = () if speaker is None else (f"speaker={speaker}",)
+    choose = ("-m", "tools.demo.people", f"videos={videos}", f"output={lists}", *naming)
+    plan.add("people", choose, reads=[videos], writes=[lists])
+    for name in (ALL, *(name for name in people.trained if name != ALL)):
+        part = plan.with_people("" if name == ALL else f"-{name}")
+        data, listed = part.data, lists / f"{name}.csv"
+        prepare: Keys = (
+            "prepare.py",
+            "dataset=manifest",
+            f"dataset.list_file={listed}",
+            "preset=tiny",
+            f"source={videos}",
+        )
+        prepare += (*lengths.prepare, "store_video=all", f"output={data}")
+        part.add("prepare", prepare, reads=[videos, listed], writes=[data], words="prepare_real")
+        often = ["data=manifest", *part.start, "trainer.validate_every=100", "trainer.log_every=10"]
+        part.train("vaid", "vaid/tiny", lengths.vaid, often)
+        part.ethd(lengths.experiment, ["data=manifest"])
+        if name == ALL:
+            part.generate(videos, None, videos=11)
+            part.measure("seen", "train")
+        if people.held_out:
+            part.measure("unseen", "test")
     plan.evaluate([f"generated={folder}/videos/seen", f"reference={folder}/cases/true/seen", "efid.network=3ddfa"], [])
     return plan.with_page()
-
-
-def split_of(videos: Path) -> tuple[str, str | None]:
-    """Returns ``dataset.split`` for a folder of videos, and the split of held-out people, or None if there are none.
-
-    Raises:
-        LayoutError: If the folder cannot be read.
-    """
-    sides = {clip.split for clip in find_clips(DatasetConfig(name="folder", split="person"), videos).clips}
-    unseen = next((side for side in ("test", "val") if side in sides), None)
-    return ("person", unseen) if unseen and "train" in sides else ("train", None)
 
 
 class _Plan:
@@ -166,17 +162,22 @@ class _Plan:
 
     Args:
         folder: Output folder.
-        size: Preset: tiny or small.
         lengths: Lengths of the steps.
+        part: End of the names of steps, data and runs, for trainings on fewer people.
+        steps: Steps so far, to which others are added.
     """
 
-    def __init__(self, folder: Path, size: str, lengths: Lengths) -> None:
-        self.folder, self.size, self.lengths = folder, size, lengths
-        self.steps: list[Step] = []
-        self.data, self.runs = folder / "data", folder / "runs"
-        self.ethd_run = self.runs / "ethd" / RUN
+    def __init__(self, folder: Path, lengths: Lengths, part: str = "", steps: list[Step] | None = None) -> None:
+        self.folder, self.lengths, self.part = folder, lengths, part
+        self.steps: list[Step] = [] if steps is None else steps
+        self.data, self.runs, self.run = folder / f"data{part}", folder / "runs", RUN + part
+        self.ethd_run = self.runs / "ethd" / self.run
         self.start = [] if lengths.start is None else [f"init={lengths.start}"]
         self._words = yaml.safe_load((resources.files(__package__) / "words.yaml").read_text(encoding="utf-8"))
+
+    def with_people(self, part: str) -> _Plan:
+        """The same plan for steps on other people."""
+        return _Plan(self.folder, self.lengths, part, self.steps)
 
     def add(
         self,
@@ -193,10 +194,21 @@ class _Plan:
     ) -> None:
         """Adds a step. Its title and reason come from words.yaml, under ``words`` or its name."""
         texts = self._words[words or name]
-        title = texts["title"].format(shorter=shorter)
+        title = texts["title"].format(shorter=shorter) + (f", {self.part[1:]} people" if self.part else "")
         seconds = self.lengths.seconds.get(name, 20.0)
         self.steps.append(
-            Step(name, title, command, tuple(reads), tuple(writes), stdout, accepted, progress, seconds, texts["why"])
+            Step(
+                name + self.part,
+                title,
+                command,
+                tuple(reads),
+                tuple(writes),
+                stdout,
+                accepted,
+                progress,
+                seconds,
+                texts["why"],
+            )
         )
 
     def train(
@@ -209,8 +221,8 @@ class _Plan:
         stage: str = "",
     ) -> None:
         """Adds a training, which resumes if it was interrupted."""
-        run = self.runs / (stage or name) / RUN
-        where = (f"data.root={self.data}", f"output={self.runs}", f"run_id={RUN}")
+        run = self.runs / (stage or name) / self.run
+        where = (f"data.root={self.data}", f"output={self.runs}", f"run_id={self.run}")
         self.add(
             name,
             ("train.py", f"experiment={experiment}", *where, *keys, *more, "ckpt_path=last"),
@@ -220,19 +232,30 @@ class _Plan:
             shorter=_shorter(experiment, keys),
         )
 
-    def ethd(self, experiment: str) -> None:
+    def ethd(self, experiment: str, data: Sequence[str] = ()) -> None:
         """Adds the training of stage 2 on the trained V-AID."""
-        vaid = self.runs / "vaid" / RUN
-        more = [f"vaid={vaid}", *self.start, "trainer.validate_every=100", "trainer.validation_clips=4"]
-        more += ["trainer.log_every=10"]
-        if self.size == "tiny":
-            more.append(cpu_precision())
+        vaid = self.runs / "vaid" / self.run
+        every = max(100, max_steps(experiment, self.lengths.ethd) // 10)
+        more = [*data, f"vaid={vaid}", *self.start, f"trainer.validate_every={every}", "trainer.validation_clips=4"]
+        more += ["trainer.log_every=10", cpu_precision()]
         self.train("ethd", experiment, self.lengths.ethd, more, [vaid / "checkpoints" / "last.ckpt"])
+
+    def measure(self, name: str, split: str) -> None:
+        """Adds the scores of real clips of a split."""
+        data, sheets = self.data, self.folder / f"sheets_{name}{self.part}"
+        command = ("-m", "tools.quality.ethd", str(self.ethd_run), str(data), f"split={split}", f"sheets={sheets}")
+        self.add(
+            f"score_{name}",
+            (*command, *self.lengths.measure),
+            reads=[self.ethd_run / "checkpoints" / "last.ckpt", data / "index.json"],
+            writes=[sheets],
+            stdout=self.folder / f"score_{name}{self.part}.json",
+        )
 
     def generate(self, source: Path, emotion: Path | None, videos: int) -> None:
         """Adds V-AID's scores, the export, the inputs, one video with its own command, and a batch of the others."""
         folder, run, cases = self.folder, self.ethd_run, self.folder / "cases"
-        vaid, last = (self.runs / stage / RUN / "checkpoints" / "last.ckpt" for stage in ("vaid", "ethd"))
+        vaid, last = (self.runs / stage / self.run / "checkpoints" / "last.ckpt" for stage in ("vaid", "ethd"))
         export, words = run / "export", [] if emotion is None else [f"emotion={emotion}"]
         score = ("-m", "tools.quality.vaid", str(vaid), str(self.data))
         choose = ("-m", "tools.demo.demo_inputs", f"shards={self.data}", f"source={source}", f"output={cases}")
@@ -267,7 +290,12 @@ class _Plan:
 
     def with_page(self) -> list[Step]:
         """Adds the page, and returns all steps."""
-        shown = [path for step in self.steps for path in step.products if path != self.data]
+        shown = [
+            path
+            for step in self.steps
+            for path in step.products
+            if path.parent != self.folder or path.name[:4] != "data"
+        ]
         page = ("-m", "tools.demo.demo_page", str(self.folder))
         self.add("page", page, reads=[self.folder / PLAN, *shown], writes=[self.folder / "index.html"])
         return self.steps

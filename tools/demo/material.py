@@ -7,9 +7,11 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from tools.demo.demo_plan import PLAN
+from tools.demo.people import ALL
 from tools.pipeline.step import RECORDS, read_log
 
 CHANCE_EMOTION = 1 / 8
@@ -168,17 +170,40 @@ def _two(value: float) -> str:
     return f"{value:.2f}"
 
 
+def mean_clip(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Mean of each number over the measured real clips, in the form of one of them."""
+    clips = list(report.values())
+    return {
+        name: mean_clip({str(number): clip[name] for number, clip in enumerate(clips)})
+        if isinstance(first, Mapping)
+        else fmean(clip[name] for clip in clips)
+        for name, first in clips[0].items()
+    }
+
+
+def read_people(folder: Path) -> dict[int, dict[str, Any]]:
+    """Number of people in a training -> means over the clips of held-out people; empty if nobody was held out."""
+    people = read_json(folder / "people" / "people.json")
+    found = {}
+    for name, trained in (people["trained"] if people else {}).items():
+        report = read_json(folder / f"score_unseen{'' if name == ALL else f'-{name}'}.json")
+        if report:
+            found[len(trained)] = mean_clip(report)
+    return found
+
+
 def real_scores(report: Mapping[str, Any], who: str) -> list[Score]:
-    """Scores of ETHD on the first of the measured real clips."""
-    key, clip = next(iter(report.items()))
+    """Scores of ETHD on real clips, means over them."""
+    clip = mean_clip(report)
     voice, own, codec = clip["voice"], clip["own"], clip["codec"]
     network = "MediaPipe FaceLandmarker"
     return [
         Score(
             f"PSNR, {who}",
             f"{voice['psnr']:.1f} dB",
-            f"first frame repeated {clip['psnr_first_frame']:.1f}, limit of the codec {codec['psnr']:.1f}",
-            f"Similarity of the frames of {key} to the truth, from its first frame and its speech alone.",
+            f"first frame repeated {clip['psnr_first_frame']:.1f}, with the true motion {own['psnr']:.1f}, limit of "
+            f"the codec {codec['psnr']:.1f}",
+            "Similarity of the frames to the truth, from a clip's first frame and its speech alone.",
             "none: pixels",
         ),
         Score(
@@ -239,10 +264,10 @@ def verdicts(synthetic: Mapping[str, Any] | None, seen: Mapping[str, Any] | None
             f"The face shows the requested emotion {how}; the same readers are right for {percent(truth)} of the true "
             "clips."
         )
-    for report, who in ((seen, "a training clip"), (unseen, "a held-out person")):
+    for report, who in ((seen, "training clips"), (unseen, "held-out people")):
         if report is None:
             continue
-        clip = next(iter(report.values()))
+        clip = mean_clip(report)
         gain = clip["voice"]["psnr"] - clip["psnr_first_frame"]
         closer = "closer to the truth than" if gain > 0 else "further from the truth than"
         findings.append(

@@ -78,7 +78,6 @@ class EthdStage(Stage):
     def open_init(self, config: TrainConfig, data: ShardDataModule, folder: Path) -> tuple[TrainConfig, str]:
         """Finds SVD's weights by their hash, or reads the run of ``init=RUN`` and compares its encoders."""
         from encoders.weights import MissingWeights, find
-        from lightning_modules.checkpoints import check_encoders
         from lightning_modules.ethd.initial import trained_ethd
         from lightning_modules.ethd.svd_weights import weight_file
         from runtime.files import sha256_of
@@ -95,7 +94,7 @@ class EthdStage(Stage):
             file = weight_file(Path(config.init))
             return started, f"{file} (sha256 {sha256_of(file)[:12]}...); weights not loaded"
         trained = trained_ethd(config.init, needs_vaid=config.vaid is None)
-        check_encoders(trained.info.encoders, data.index.encoders, f"init={config.init}")
+        trained.check_encoders(data.index.encoders, f"init={config.init}")
         if trained.vaid is not None:
             started = replace(started, vaid=str(trained.vaid.keep(folder / "init")))
         return started, f"{trained.path}: stage and encoders agree; weights not loaded"
@@ -164,7 +163,6 @@ class EthdStage(Stage):
             ConfigError: If ``model.prediction`` does not match the codec.
         """
         from datamodules.schema import ShardError
-        from lightning_modules.checkpoints import check_encoders
         from lightning_modules.ethd.checkpoint import EthdInfo
         from lightning_modules.ethd.held_vaid import vaid_file, vaid_of_run
         from lightning_modules.ethd.initial import trained_ethd
@@ -176,7 +174,7 @@ class EthdStage(Stage):
         index, resume, trained = data.index, resume_path(config, run_folder(config)), None
         if resume is None and not unet_folder(config.init):
             trained = trained_ethd(config.init, needs_vaid=config.vaid is None)
-            check_encoders(trained.info.encoders, index.encoders, f"init={config.init}")
+            trained.check_encoders(index.encoders, f"init={config.init}")
             wanted = trained.info.config.prediction
             if wanted != model.prediction:
                 raise ConfigError(

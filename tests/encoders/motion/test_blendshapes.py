@@ -7,6 +7,7 @@ import torch
 from encoders.landmarks.face_landmarker import BLENDSHAPES
 from encoders.landmarks.mediapipe_detector import MediaPipeDetector
 from encoders.motion.blendshapes import EXPRESSION_SHAPES, LIP_SHAPES, BlendshapeMotion
+from encoders.motion.geometry import POSE_FEATURES, pose_features
 from encoders.protocols import FaceTrack
 from media import read_frames
 
@@ -28,6 +29,24 @@ def test_scores_of_the_track_are_used(asset_weights):
     for names, latent in ((encoder.lip_names, lip), (encoder.expression_names, expression)):
         for place, name in enumerate(names):
             np.testing.assert_array_equal(latent[:, place], scores[:, BLENDSHAPES.index(name)])
+
+
+def test_the_pose_follows_the_expression(asset_weights):
+    encoder, plain = BlendshapeMotion(pose=True), BlendshapeMotion()
+    generator = np.random.default_rng(0)
+    scores = generator.uniform(size=(3, 52)).astype(np.float32)
+    points = generator.uniform(10, 90, (3, 478, 2)).astype(np.float32)
+    track = FaceTrack(points, "mediapipe478", np.ones(3, bool), scores)
+    frames = np.zeros((3, 100, 100, 3), np.uint8)
+    (lip, expression), (lip_of_plain, expression_of_plain) = encoder(frames, track), plain(frames, track)
+    torch.testing.assert_close((lip, expression[:, :28]), (lip_of_plain, expression_of_plain), rtol=0, atol=0)
+    wanted = pose_features(points, "mediapipe478", 100)
+    np.testing.assert_allclose(expression[:, encoder.pose_dimensions], wanted, rtol=1e-6)
+    assert encoder.expression_names[28:] == POSE_FEATURES
+    assert encoder.announced(pose=True) == {"lip_width": 23, "expression_width": expression.shape[1]}
+    assert encoder.identity != plain.identity
+    assert not plain.pose_dimensions
+    assert plain.identity.options == {}
 
 
 def test_blendshapes_are_measured_if_the_track_has_none(assets, asset_weights):

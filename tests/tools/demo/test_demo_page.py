@@ -1,13 +1,15 @@
 """The page of the demonstration: its content, and its behaviour in a desktop and a phone browser."""
 
+import json
 import re
+import shutil
 from html import escape
 from html.parser import HTMLParser
 
 import pytest
 
 from tools.demo.demo_page import main
-from tools.demo.material import metric_scores, read_curves, read_json, verdicts
+from tools.demo.material import metric_scores, read_curves, read_json, read_people, verdicts
 from tools.demo.strips import decoupling_rows, motion_rows
 
 PATIENCE = 120_000  # milliseconds
@@ -101,9 +103,31 @@ def test_metrics_that_were_not_computed_name_what_they_need():
     ("psnr", "jaw", "message"), [(20, 0.8, "3.0 dB closer"), (15, 0.1, "2.0 dB further"), (15, 0.5, "in part")]
 )
 def test_verdicts_describe_the_numbers(psnr, jaw, message):
-    (sentence,) = verdicts(None, {"clip": {"psnr_first_frame": 17.0, "voice": {"psnr": psnr, "jaw": jaw}}}, None)
+    clips = {
+        str(off): {"psnr_first_frame": 17.0 + off, "voice": {"psnr": psnr + off, "jaw": jaw + off / 10}}
+        for off in (-1, 1)
+    }
+    (sentence,) = verdicts(None, clips, None)
     assert message in sentence
-    assert sentence.startswith("For a training clip")
+    assert sentence.startswith("For training clips")
+
+
+def test_held_out_people_are_shown_against_the_number_of_people(folder, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / "demo")
+    (copy / "people").mkdir()
+    people = {"held_out": ["a", "b"], "trained": {"2": ["c", "d"], "all": ["c", "d", "e"]}}
+    (copy / "people" / "people.json").write_text(json.dumps(people))
+    same = {"faces": 1.0, "upper_face": 0.1}
+    for part, psnr in (("-2", 17.5), ("", 19.0)):
+        clip = {"frames": 50, "psnr_first_frame": 17.0, "codec": {"psnr": 35.0, "jaw": 0.9, **same}}
+        clip |= {"voice": {"psnr": psnr, "jaw": 0.1, **same}, "own": {"psnr": psnr + 2, "jaw": 0.2, **same}}
+        (copy / f"score_unseen{part}.json").write_text(json.dumps({"one": clip, "two": clip}))
+    means = read_people(copy)
+    assert {count: clip["own"]["psnr"] for count, clip in means.items()} == {2: 19.5, 3: 21.0}
+    main([str(copy)])
+    text = (copy / "index.html").read_text(encoding="utf-8")
+    assert "People who were held out" in text
+    assert "first frame repeated 17.0, with the true motion 21.0" in text
 
 
 @pytest.mark.slow
