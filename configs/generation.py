@@ -36,7 +36,7 @@ class MotionConfig:
         blinks: Blinks per minute, 0 for none; null leaves those that are predicted. The motion encoder must have
             eyelids, as blendshapes and landmarks do.
         head: Amount of head motion: 0 keeps the head still, 1 is as predicted, 2 is twice as much. The motion encoder
-            must have the pose, as landmarks with encoders/motion=landmarks_pose does.
+            must have the pose: encoders/motion=landmarks_pose or blendshapes_pose.
     """
 
     blinks: float | None = between(None, 0, 60)

@@ -32,7 +32,7 @@ def pose_of(motion: MotionEncoder, strength: float) -> Sequence[int]:
         raise GenerationError(
             f"motion.head={strength:g}: the expression latent of the motion encoder {motion.identity.name} has no "
             "pose of the head; leave motion.head out, or use a network whose data were prepared with "
-            "encoders/motion=landmarks_pose"
+            "encoders/motion=landmarks_pose or blendshapes_pose"
         )
     return pose
 

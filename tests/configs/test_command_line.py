@@ -153,7 +153,7 @@ LAB = "train.py data.root=a --config-dir LAB"
         (f"{TRAIN} data.name=hdft", "data.name=hdft: there is no such dataset; did you mean hdtf"),
         (f"{TRAIN} data.fields=[lips]", "data.fields=lips: expected one of audio, lip"),
         (f"{TRAIN} data.workers=-1", "data.workers=-1: expected 0 or more"),
-        (f"{TRAIN} data=null", "data=null: expected one of folder, hdtf, mead"),
+        (f"{TRAIN} data=null", "data=null: expected one of folder, hdtf, manifest, mead"),
         (f"{TRAIN} stage=ethd", "stage=ethd: trains model=ethd, found a VAIDConfig"),
         (f"{TRAIN} +trainer.foo=1", "there is no key 'trainer.foo'; did you mean trainer"),
         (f"{TRAIN} ++trainer.max_step=1", "there is no key 'trainer.max_step'; did you mean trainer.max_steps"),
