@@ -73,13 +73,19 @@ class Recorder:
         console: Console for what is not recorded.
         root: The repository.
         folder: Folder of the results.
+        pictures: Folder of the pictures.
     """
 
     def __init__(
-        self, checks: Sequence[NightlyCheck], console: Console, root: Path = ROOT, folder: Path = MEASURED
+        self,
+        checks: Sequence[NightlyCheck],
+        console: Console,
+        root: Path = ROOT,
+        folder: Path = MEASURED,
+        pictures: Path = FIGURES,
     ) -> None:
         self.checks = {check.step.name: check for check in checks}
-        self.console, self.root, self.folder = console, root, folder
+        self.console, self.root, self.folder, self.pictures = console, root, folder, pictures
         self.commit, self.environment = current_commit(root), this_environment()
         self.code = {check.part: code_of(root, check.code) for check in checks}
 
@@ -107,7 +113,17 @@ class Recorder:
             self.environment,
             measured_numbers(check),
             read_curves(check.step),
+            self._picture(check),
         ).write(path)
+
+    def _picture(self, check: NightlyCheck) -> str:
+        """Copies a check's picture to the others; returns its name there."""
+        if check.picture is None:
+            return ""
+        name = check.step.name + check.picture.suffix
+        self.pictures.mkdir(parents=True, exist_ok=True)
+        write_whole(self.pictures / name, check.picture.read_bytes())
+        return name
 
 
 def known(checks: Sequence[NightlyCheck]) -> dict[str, StepResult]:

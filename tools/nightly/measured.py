@@ -42,6 +42,7 @@ class MeasuredCheck:
         environment: Python, torch and the machine.
         numbers: Description -> number, None if it was not found.
         curves: Name of a loss -> (step, value) points, for trainings.
+        picture: Name of its picture in ``docs/results``; empty for none.
     """
 
     finished: str
@@ -52,6 +53,7 @@ class MeasuredCheck:
     environment: str
     numbers: dict[str, float | None]
     curves: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+    picture: str = ""
 
     @classmethod
     def read(cls, path: Path) -> MeasuredCheck:

@@ -16,7 +16,10 @@ from tools.pipeline.precision import cpu_precision
 from tools.pipeline.step import Step
 
 PRINTS = {"json": ".json", "text": ".txt"}
-KEYS = {"name", "part", "set", "shows", "command", "reads", "writes", "print", "numbers", "each", "accepted", "figure"}
+KEYS = {
+    *("name", "part", "set", "shows", "command", "reads", "writes", "print"),
+    *("numbers", "each", "accepted", "figure", "picture"),
+}
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ class NightlyCheck:
         group: Set of checks whose results are shown together only if they come from the same code.
         code: Files and folders that decide the results of its part.
         figure: Title of its panel in the figure of losses; empty for none.
+        picture: Picture that it writes for the page of results; None for none.
     """
 
     step: Step
@@ -55,6 +59,7 @@ class NightlyCheck:
     group: str = ""
     code: tuple[str, ...] = ()
     figure: str = ""
+    picture: Path | None = None
 
 
 def read_checks(folder: Path, videos: Path | None = None, clip: Path | None = None) -> list[NightlyCheck]:
@@ -111,4 +116,6 @@ def _nightly_check(
     part, figure = entry["part"], entry.get("figure", "").format(**values)
     if part not in code:
         raise ValueError(f"commands.yaml, {name}: part {part} has no entry in code; it has {', '.join(code)}")
-    return NightlyCheck(step, part, tuple(numbers), entry.get("set", entry["name"]), tuple(code[part].split()), figure)
+    group, decisive = entry.get("set", entry["name"]), tuple(code[part].split())
+    picture = Path(entry["picture"].format(**values)) if "picture" in entry else None
+    return NightlyCheck(step, part, tuple(numbers), group, decisive, figure, picture)

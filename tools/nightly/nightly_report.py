@@ -62,7 +62,11 @@ def results_page(checks: Sequence[NightlyCheck], results: Mapping[str, MeasuredC
         parts += [f"## {part}\n", *head, *rows, ""]
         if part == "V-AID" and draw_club(results) is not None:
             parts.append("![Emotion left in the lip latents against their R², by CLUB's weight](results/club.svg)\n")
-    completed = [(check, result) for check, result in measured if not check.numbers]
+    for check, result in measured:
+        if result.picture and not refused[check.group]:
+            title = _capital(check.step.title)
+            parts += [f"## {title}\n", f"![{title}](results/{result.picture})\n"]
+    completed = [(check, result) for check, result in measured if not check.numbers and not result.picture]
     if completed:
         parts.append("## Completed, without a number\n")
         parts += [
@@ -101,7 +105,7 @@ def _sets(measured: Sequence[tuple[NightlyCheck, MeasuredCheck]]) -> dict[str, d
 
 def _entry(check: NightlyCheck, result: StepResult | None) -> str:
     step = check.step
-    lines = [f"### {step.title[0].upper()}{step.title[1:]}\n", f"    {step.typed}\n", f"{_state(result)}\n"]
+    lines = [f"### {_capital(step.title)}\n", f"    {step.typed}\n", f"{_state(result)}\n"]
     if result and result.done:
         if check.numbers:
             lines += ["| what | measured | wanted |", "|---|---|---|"]
@@ -163,6 +167,10 @@ def _met(number: Number, value: float | None) -> str:
     if not number.wanted or value is None:
         return number.wanted
     return f"{number.wanted}: {'met' if is_met(number.wanted, value) else '**not met**'}"
+
+
+def _capital(title: str) -> str:
+    return title[0].upper() + title[1:]
 
 
 def _shown(value: float | None) -> str:

@@ -10,6 +10,7 @@ from rich.console import Console
 from tools.nightly.__main__ import Recorder
 from tools.nightly.measured import MeasuredCheck, ResultError, code_of, current_commit, read_results
 from tools.nightly.nightly_plan import NightlyCheck, Number
+from tools.nightly.nightly_report import results_page
 from tools.nightly.result_figures import PROBE, RETENTION, draw_club, read_curves, write_figures
 from tools.pipeline.run_steps import StepResult
 from tools.pipeline.step import Step
@@ -52,6 +53,20 @@ def test_a_result_has_its_numbers_commit_and_code(clone, check, tmp_path):
     (clone / "docs" / "page.md").write_text("2\n")
     assert current_commit(clone) == found["score"].commit + "+"
     assert found["score"].code == code_of(clone, ["model"])
+
+
+def test_a_picture_is_copied_to_the_others_and_shown(clone, check, tmp_path):
+    check = replace(check, picture=tmp_path / "drawn.png")
+    check.picture.write_bytes(b"picture")
+    pictures = tmp_path / "pictures"
+    record = Recorder([check], Console(), clone, tmp_path / "results", pictures)
+    record(StepResult(check.step, "done", 75.04, 60, WHEN))
+    found = read_results(tmp_path / "results", ["score"])
+    assert found["score"].picture == "score.png"
+    assert (pictures / "score.png").read_bytes() == b"picture"
+    assert "![What it predicts](results/score.png)" in results_page([check], found)
+    plain = {"score": replace(found["score"], picture="")}
+    assert "results/score.png" not in results_page([check], plain)
 
 
 @pytest.mark.parametrize("change", ["write", "remove", "add"])
