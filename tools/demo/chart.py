@@ -10,6 +10,7 @@ from html import escape
 WIDTH, HEIGHT = 420, 240
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 14, 34
 TICKS = 5
+FEW = 5  # points that are marked
 
 
 @dataclass(frozen=True)
@@ -62,9 +63,9 @@ def chart(title: str, lines: Sequence[Line], x_label: str, logarithmic: bool = F
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in points))
         style = f'class="line s{number}{" dashed" if line.dashed else ""}"'
         parts.append(f'<polyline {style} points="{path}"/>')
-        if len(points) == 1:
-            x, y = place(*points[0])
-            parts.append(f'<circle class="dot s{number}" cx="{x:.1f}" cy="{y:.1f}" r="3"/>')
+        if len(points) <= FEW and not line.dashed:
+            dots = (place(*point) for point in points)
+            parts += [f'<circle class="dot s{number}" cx="{x:.1f}" cy="{y:.1f}" r="3"/>' for x, y in dots]
     legend = "".join(
         f'<span><i class="key s{number}{" dashed" if line.dashed else ""}"></i>{escape(line.name)}</span>'
         for number, (line, _) in enumerate(shown, 1)

@@ -191,7 +191,8 @@ def _people(found: Mapping[int, Mapping[str, Any]]) -> str:
         '<section id="people"><h2>People who were held out</h2><p>The same training, with as many steps, on fewer '
         "people. All points are of the same two people, who are in none of the trainings. Lips always come from the "
         "speech. With the true motion, the expression and the pose of the head are those of the true video, so what "
-        f'is left is the picture.</p><div class="cards">{cards}</div></section>'
+        "is left is the picture. Two people are few: a correlation of 0.2 can be chance.</p>"
+        f'<div class="cards">{cards}</div></section>'
     )
 
 

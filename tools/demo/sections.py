@@ -59,7 +59,8 @@ def _sheets(folder: Path) -> str:
     who = {"sheets_seen": "A training clip", "sheets_unseen": "A held-out person"}
     return "".join(
         f'<div class="card wide"><h3>{words}</h3><p class="hint">Top: the truth. Middle: generated from the first '
-        "frame and the speech. Bottom: the same with the clip's own expression. The scores below include this clip."
+        "frame and the speech. Bottom: the same with the clip's own expression and pose. The scores below include this "
+        "clip."
         f'</p><img src="{file_picture(path)}" alt="frames of the measured clip"></div>'
         for name, words in who.items()
         for path in sorted((folder / name).glob("*.png"))
