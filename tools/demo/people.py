@@ -50,12 +50,13 @@ class People:
 
 
 def clips_of(videos: Path, speaker: str | None = None) -> list[ClipSource]:
-    """Clips of a folder of videos, with their speakers.
+    """Clips of a folder of videos that can be opened, with their speakers.
 
     Raises:
         LayoutError: If the folder cannot be read, or ``speaker`` names nobody.
     """
-    return find_clips(DatasetConfig(name="folder", split="train", speaker=speaker), videos).clips
+    found = find_clips(DatasetConfig(name="folder", split="train", speaker=speaker), videos).clips
+    return [clip for clip in found if clip.problem is None]
 
 
 def write_lists(clips: Sequence[ClipSource], output: Path) -> People:
