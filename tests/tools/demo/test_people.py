@@ -50,6 +50,8 @@ def test_the_choice_depends_on_the_names_alone(videos, tmp_path):
 def test_a_pattern_names_the_people(videos):
     assert len({clip.speaker for clip in clips_of(videos)}) == 8
     assert len({clip.speaker for clip in clips_of(videos, "([^.]+)")}) == 10
+    (videos / "zzz.mp4").mkdir()  # has the ending of a video, and is none
+    assert len(clips_of(videos)) == 10
     refuses(LayoutError, "dataset.speaker=x9: names no speaker", clips_of, videos, "x9")
 
 
