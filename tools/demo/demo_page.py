@@ -170,8 +170,9 @@ def _people(found: Mapping[int, Mapping[str, Any]]) -> str:
     if not found:
         return ""
 
-    def line(words: str, value: Callable[[Mapping[str, Any]], float], dashed: bool = False) -> Line:
-        return Line(words, [(count, value(found[count])) for count in sorted(found)], dashed)
+    def line(words: str, value: Callable[[Mapping[str, Any]], float | None], dashed: bool = False) -> Line:
+        points = ((count, value(found[count])) for count in sorted(found))
+        return Line(words, [(count, number) for count, number in points if number is not None], dashed)
 
     axis = "people in the training"
     charts = (

@@ -166,19 +166,21 @@ def synthetic_scores(report: Mapping[str, Any], before: Mapping[str, Any] | None
     ]
 
 
-def _two(value: float) -> str:
-    return f"{value:.2f}"
+def _two(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
 
 
 def mean_clip(report: Mapping[str, Any]) -> dict[str, Any]:
-    """Mean of each number over the measured real clips, in the form of one of them."""
+    """Mean of each number over the measured real clips that have it, in the form of one clip; None if none has it."""
+    means: dict[str, Any] = {}
     clips = list(report.values())
-    return {
-        name: mean_clip({str(number): clip[name] for number, clip in enumerate(clips)})
-        if isinstance(first, Mapping)
-        else fmean(clip[name] for clip in clips)
-        for name, first in clips[0].items()
-    }
+    for name, first in clips[0].items():
+        values = [clip[name] for clip in clips if clip[name] is not None]
+        if isinstance(first, Mapping):
+            means[name] = mean_clip({str(number): value for number, value in enumerate(values)})
+        else:
+            means[name] = fmean(values) if values else None
+    return means
 
 
 def read_people(folder: Path) -> dict[int, dict[str, Any]]:
@@ -208,8 +210,8 @@ def real_scores(report: Mapping[str, Any], who: str) -> list[Score]:
         ),
         Score(
             f"Mouth follows the speech, {who}",
-            f"{voice['jaw']:.2f}",
-            f"with the clip's own expression {own['jaw']:.2f}, no connection 0",
+            _two(voice["jaw"]),
+            f"with the clip's own expression {_two(own['jaw'])}, no connection 0",
             "Correlation of the jaw opening with the truth.",
             network,
         ),
@@ -277,7 +279,9 @@ def verdicts(synthetic: Mapping[str, Any] | None, seen: Mapping[str, Any] | None
     return findings
 
 
-def _following(correlation: float, one: bool = False) -> str:
+def _following(correlation: float | None, one: bool = False) -> str:
+    if correlation is None:
+        return f"{'is' if one else 'are'} not found"
     verb = "follows" if one else "follow"
     number = f"(correlation {correlation:.2f})"
     if correlation >= FOLLOWS:

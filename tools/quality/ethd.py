@@ -59,14 +59,15 @@ class VideoComparison:
     Attributes:
         psnr: PSNR over all pixels, dB.
         faces: Share of frames in which MediaPipe finds a face.
-        jaw: Correlation of generated and true jawOpen over frames with a face in both videos.
-        upper_face: Mean absolute error of the blendshapes outside the mouth, over the same frames.
+        jaw: Correlation of generated and true jawOpen over frames with a face in both videos; None if there are fewer
+            than two, or the jaw does not move.
+        upper_face: Mean absolute error of the blendshapes outside the mouth, over the same frames; None without one.
     """
 
     psnr: float
     faces: float
-    jaw: float
-    upper_face: float
+    jaw: float | None
+    upper_face: float | None
 
 
 @dataclass(frozen=True)
@@ -122,13 +123,13 @@ def compare(made: Tensor, true: Tensor, detector: MediaPipeDetector) -> VideoCom
     """Compares a video with the true one, both (F, S, S, 3) uint8. Faces are detected in each frame independently."""
     faces = [[detector.detect(frame) for frame in video.numpy()] for video in (made, true)]
     both = [i for i, (a, b) in enumerate(zip(*faces, strict=True)) if a and b]
+    share = sum(bool(found) for found in faces[0]) / len(made)
+    if not both:
+        return VideoComparison(psnr(made, true), share, None, None)
     scores_made, scores_true = (np.stack([np.asarray(found[i][0].blendshapes) for i in both]) for found in faces)
-    return VideoComparison(
-        psnr(made, true),
-        sum(bool(found) for found in faces[0]) / len(made),
-        float(np.corrcoef(scores_made[:, JAW], scores_true[:, JAW])[0, 1]),
-        float(np.abs(scores_made - scores_true)[:, UPPER_FACE].mean()),
-    )
+    moves = min(scores[:, JAW].std() for scores in (scores_made, scores_true)) > 0
+    jaw = float(np.corrcoef(scores_made[:, JAW], scores_true[:, JAW])[0, 1]) if moves else None
+    return VideoComparison(psnr(made, true), share, jaw, float(np.abs(scores_made - scores_true)[:, UPPER_FACE].mean()))
 
 
 def psnr(made: Tensor, true: Tensor) -> float:

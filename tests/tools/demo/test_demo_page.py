@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import pytest
 
 from tools.demo.demo_page import main
-from tools.demo.material import metric_scores, read_curves, read_json, read_people, verdicts
+from tools.demo.material import mean_clip, metric_scores, read_curves, read_json, read_people, verdicts
 from tools.demo.strips import decoupling_rows, motion_rows
 
 PATIENCE = 120_000  # milliseconds
@@ -128,6 +128,14 @@ def test_held_out_people_are_shown_against_the_number_of_people(folder, tmp_path
     text = (copy / "index.html").read_text(encoding="utf-8")
     assert "People who were held out" in text
     assert "first frame repeated 17.0, with the true motion 21.0" in text
+
+
+def test_means_are_of_the_clips_with_a_face():
+    clips = {name: {"voice": {"psnr": 20.0, "jaw": jaw}} for name, jaw in (("a", 0.5), ("b", None), ("c", 0.7))}
+    assert mean_clip(clips) == {"voice": {"psnr": 20.0, "jaw": pytest.approx(0.6)}}
+    lost = {"b": {"psnr_first_frame": 17.0, **clips["b"]}}
+    assert mean_clip(lost)["voice"]["jaw"] is None
+    assert verdicts(None, None, lost)[0].endswith("the mouth is not found.")
 
 
 @pytest.mark.slow

@@ -7,7 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from tools.quality.ethd import contact_sheet, psnr
+from encoders.landmarks.mediapipe_detector import MediaPipeDetector
+from tools.quality.ethd import VideoComparison, compare, contact_sheet, psnr
 from tools.quality.ethd_synthetic import Reader, correlation, inside, picture_scores
 
 
@@ -62,3 +63,9 @@ def test_sharpness_and_speckle_are_relative_to_the_true_video():
     outside = picture_scores(elsewhere, true, face)
     assert (outside["sharpness"], outside["speckle"]) == (1, 1)
     assert outside["ssim"] < 0.95
+
+
+def test_videos_without_a_face_are_compared_by_their_pixels(asset_weights):
+    true = torch.full((3, 64, 64, 3), 100, dtype=torch.uint8)
+    found = compare(true + 5, true, MediaPipeDetector())
+    assert found == VideoComparison(psnr(true + 5, true), 0.0, None, None)
