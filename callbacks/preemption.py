@@ -121,8 +121,11 @@ class Preemption(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: Any, batch_idx: int
     ) -> None:
-        """Agrees with the other ranks, and stops without a validation, which a resumed run performs."""
-        if self._agree(trainer):
+        """Agrees with the other ranks, and stops without a validation, which a resumed run performs.
+
+        After the last step there is nothing to resume: the validation follows, and the run is complete.
+        """
+        if self._agree(trainer) and not _complete(trainer):
             trainer.should_stop = True
             trainer.fit_loop.epoch_loop._skip_next_val = True
 
@@ -138,9 +141,9 @@ class Preemption(Callback):
         """Agrees with the other ranks.
 
         Raises:
-            Preempted: If the run must stop.
+            Preempted: If the run must stop, and has steps left.
         """
-        if self._agree(trainer):
+        if self._agree(trainer) and not _complete(trainer):
             raise Preempted(f"validation at step {trainer.global_step}")
 
     def _agree(self, trainer: Trainer) -> bool:
@@ -149,6 +152,11 @@ class Preemption(Callback):
             distributed.all_reduce(request, distributed.ReduceOp.MAX, group=self._group)
         self.agreed = StopRequest(int(request))
         return self.agreed is not StopRequest.NONE
+
+
+def _complete(trainer: Trainer) -> bool:
+    """Whether all steps are done."""
+    return 0 <= trainer.max_steps <= trainer.global_step
 
 
 def leave(step: int, agreed: StopRequest, max_requeues: int) -> str:

@@ -93,9 +93,11 @@ def end_like_ctrl_c() -> None:
     ``caught`` is called. A signal that the command was started to ignore, as by nohup, stays ignored. Forked workers
     end at once instead. Does nothing outside of the main thread.
     """
-    global _command
+    global _command, _reported
     if threading.current_thread() is not threading.main_thread():
         return
+    if sys.unraisablehook is not _report:
+        _reported, sys.unraisablehook = sys.unraisablehook, _report
     before, _command = _command, _Command()
     for number in signals_named(["SIGTERM", "SIGHUP", "SIGINT"]):
         handler = signal.getsignal(number)
@@ -104,6 +106,15 @@ def end_like_ctrl_c() -> None:
         if handler in (signal.SIG_DFL, signal.default_int_handler):
             _command.defaults[number] = handler
             signal.signal(number, _command.end)
+
+
+def _report(unraisable: Any) -> None:
+    """Hook for exceptions in destructors: an ``Ended`` is no fault, and its signal is repeated."""
+    if not isinstance(unraisable.exc_value, Ended):
+        _reported(unraisable)
+
+
+_reported = sys.unraisablehook
 
 
 def caught() -> None:

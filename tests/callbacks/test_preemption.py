@@ -59,6 +59,25 @@ def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(shards, straight,
     check_equal(again.folder, straight)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("owner", "step"), [("training_step", 5), ("validation_step", 6)])
+def test_a_signal_during_the_last_step_does_not_lose_its_validation(
+    shards, straight, tmp_path, monkeypatch, owner, step
+):
+    original = getattr(VAIDModule, owner)
+
+    def signalled(self, *rest):
+        if self.global_step == step:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        return original(self, *rest)
+
+    monkeypatch.setattr(VAIDModule, owner, signalled)
+    done = train_vaid(shards, tmp_path, "run_id=last")
+    assert not done.preempted
+    assert exit_status(done) == 0
+    check_equal(done.folder, straight)
+
+
 def test_a_second_ctrl_c_raises_keyboard_interrupt(capfd):
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:

@@ -43,6 +43,21 @@ def main():
 
 run_script(main)
 """
+IN_A_DESTRUCTOR = SWALLOWS.replace(
+    """    try:
+        print("started", flush=True)
+        time.sleep(60)
+    except:  # as in packages that try to import another
+        pass
+""",
+    """    class Loop:  # as an event loop that is collected
+        def __del__(self):
+            print("started", flush=True)
+            time.sleep(60)
+
+    Loop()
+""",
+)
 THREAD = """
 import threading, time
 import runtime.ending
@@ -146,9 +161,10 @@ def test_a_signal_ends_a_command_tidily(number, status):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("script", [SWALLOWS, IN_A_DESTRUCTOR], ids=["except", "destructor"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_whose_exception_is_swallowed_is_repeated(number):
-    process = start(SWALLOWS, before=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
+def test_a_signal_whose_exception_is_swallowed_is_repeated(number, script):
+    process = start(script, before=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
     assert process.stdout.readline() == "started\n"
     process.send_signal(number)
     out, error = process.communicate(timeout=20)

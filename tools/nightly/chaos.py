@@ -16,6 +16,7 @@ with the same command: disturbances that were counted are kept in ``done.json``.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -311,8 +312,8 @@ def check(folder: Path, total: int, seed: int, only: list[str], kinds: list[str]
                     if happened is None:  # less is left to do than in the undisturbed run, or the machine got faster
                         seconds *= 0.7
                     if happened is None or own + 1 == wanted:
-                        if finish(chaos, program, output)[0] != expected:
-                            raise UserError(f"{program.name}: its result differs from that of an undisturbed run")
+                        if where := difference(finish(chaos, program, output)[0], expected):
+                            raise UserError(f"{program.name}: its result differs from an undisturbed run's: {where}")
                         output, finished = emptied(disk / "output"), finished + 1
                 except UserError as error:
                     fail(error)
@@ -333,6 +334,18 @@ def check(folder: Path, total: int, seed: int, only: list[str], kinds: list[str]
     if failed:
         raise UserError(f"{len(failed)} of {sum(done.values())} disturbances failed: {'; '.join(failed)}")
     return lines
+
+
+def difference(found: Any, wanted: Any, name: str = "result") -> str:
+    """Where two results differ first, and how; empty if they are equal."""
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        pairs = [(f"{name}[{key!r}]", found.get(key), wanted.get(key)) for key in {**wanted, **found}]
+    elif isinstance(found, (list, tuple)) and isinstance(wanted, (list, tuple)):
+        padded = itertools.zip_longest(found, wanted)
+        pairs = [(f"{name}[{place}]", one, other) for place, (one, other) in enumerate(padded)]
+    else:
+        return "" if found == wanted else f"{name} is {str(found)[:200]}, undisturbed {str(wanted)[:200]}"
+    return next(filter(None, (difference(one, other, inside) for inside, one, other in pairs)), "")
 
 
 def table(done: Mapping[str, int], kinds: list[str]) -> list[str]:
