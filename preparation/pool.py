@@ -68,10 +68,19 @@ class ClipPool:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:
-            for process in self._processes:
-                process.kill()
-        self._threads.shutdown(cancel_futures=kind is not None)
+        done = False
+        try:
+            if kind is None:
+                self._close(cancel=False)
+                done = True
+        finally:  # also if a signal ends the command while the pool waits: it would wait for these processes for ever
+            if not done:
+                for process in self._processes:
+                    process.kill()
+                self._close(cancel=True)
+
+    def _close(self, cancel: bool) -> None:
+        self._threads.shutdown(cancel_futures=cancel)
         for process in self._processes:
             process.close()
 

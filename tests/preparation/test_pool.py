@@ -142,3 +142,22 @@ def test_errors_of_work_and_of_the_start_are_raised(tmp_path):
         assert found_in(pool, name_of, clips_of("a")) == [("a", "a")]
     with ClipPool(1, broken, (), timeout=60) as pool, pytest.raises(ValueError, match="no weights here"):
         pool.call(number_of_process)
+
+
+@pytest.mark.parametrize("moment", ["shutdown", "close"])
+def test_a_signal_while_the_pool_ends_leaves_no_process(monkeypatch, moment):
+    pool = ClipPool(2, ready, (), timeout=60)
+    owner = pool._threads if moment == "shutdown" else pool._processes[0]
+    original, raised = getattr(owner, moment), []
+
+    def interrupted(*arguments, **named):
+        if not raised:
+            raised.append(moment)
+            raise KeyboardInterrupt
+        return original(*arguments, **named)
+
+    pool.call(number_of_process)
+    monkeypatch.setattr(owner, moment, interrupted)
+    with pytest.raises(KeyboardInterrupt), pool:
+        pass
+    assert multiprocessing.active_children() == []

@@ -76,7 +76,7 @@ def test_deepspeed(shards, tmp_path, one_process):
 ETHD = (
     *("experiment=ethd/tiny", *SMALLEST_ETHD, "model.prediction=v", "model.lr=1e-5"),
     "data.batch_size=2",  # one clip per rank, so that ranks sum gradients in the order of the clip-by-clip process
-    *("trainer.max_steps=6"),
+    "trainer.max_steps=6",
 )
 # If a gradient consists of rounding errors only (e.g. of a bias before a normalisation), AdamW still moves the weight
 # by the full learning rate, in a direction that depends on the rounding. Two ranks round differently in two places: a

@@ -101,6 +101,15 @@ class Chaos:
         return self.folder / f"{program.name.replace(', ', '-').replace(' ', '-')}-{rank}.txt"
 
 
+def typed_of(process: int) -> str:
+    """Command line of a process and the function of the kernel that it waits in, for messages."""
+    folder = Path(f"/proc/{process}")
+    with suppress(OSError):
+        command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+        return f"{command} [{(folder / 'wchan').read_text()}]"
+    return "ended"
+
+
 def wait_for_end(processes: list[ForkServerProcess], program: Program, seconds: float = END_SECONDS) -> list[int]:
     """Waits until all processes of a command and their workers have ended; returns the exit statuses.
 
@@ -113,12 +122,13 @@ def wait_for_end(processes: list[ForkServerProcess], program: Program, seconds: 
     while time.monotonic() < end and any(members(int(process.pid or 0)) for process in processes):
         time.sleep(0.05)
     left = [found for process in processes for found in members(int(process.pid or 0))]
+    named = "; ".join(typed_of(found)[:200] for found in left)
     for found in left:
         with suppress(OSError):
             os.kill(found, signal.SIGKILL)
     if left:
         raise UserError(
-            f"{program.name}: {len(left)} processes still ran {seconds:.0f} s after their command was ended"
+            f"{program.name}: {len(left)} processes still ran {seconds:.0f} s after their command was ended: {named}"
         )
     return [int(process.exitcode or 0) for process in processes]
 
