@@ -87,16 +87,21 @@ CONTINUED = replace(
 )
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("lengths", [SYNTHETIC, SCRATCH], ids=["continued", "from scratch"])
-def test_every_command_of_the_plan_is_valid(tmp_path, lengths):
-    for step in synthetic_plan(tmp_path, lengths):
+def check_commands(steps: list[Step]) -> None:
+    """Every script accepts its keys, and every module exists."""
+    for step in steps:
         first, *keys = step.command
         if first in SCRIPTS:
             name, config = ("export", ExportConfig) if "task=export" in keys else SCRIPTS[first]
             assert compose(name, config, keys), step.typed
         else:
             assert (first, importlib.util.find_spec(keys[0]) is None) == ("-m", False), step.typed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lengths", [SYNTHETIC, SCRATCH], ids=["continued", "from scratch"])
+def test_every_command_of_the_plan_is_valid(tmp_path, lengths):
+    check_commands(synthetic_plan(tmp_path, lengths))
 
 
 @pytest.mark.nightly
@@ -170,13 +175,7 @@ def test_steps_have_unique_names_and_read_earlier_outputs(tmp_path):
 def test_every_command_of_the_plan_of_real_people_is_valid(tmp_path, count, parts):
     videos = touch(tmp_path, *(f"person {chr(97 + number)}.mp4" for number in range(count)))
     steps = real_plan(tmp_path / "demo", videos)
-    for step in steps:
-        first, *keys = step.command
-        if first in SCRIPTS:
-            name, config = ("export", ExportConfig) if "task=export" in keys else SCRIPTS[first]
-            assert compose(name, config, keys), step.typed
-        else:
-            assert (first, importlib.util.find_spec(keys[0]) is None) == ("-m", False), step.typed
+    check_commands(steps)
     names = [step.name for step in steps]
     assert len(set(names)) == len(names)
     assert [name.removeprefix("ethd") for name in names if name.startswith("ethd")] == parts
