@@ -267,7 +267,7 @@ def verdicts(synthetic: Mapping[str, Any] | None, seen: Mapping[str, Any] | None
             "clips."
         )
     for report, who in ((seen, "training clips"), (unseen, "held-out people")):
-        if report is None:
+        if not report:  # or all of its clips were rejected
             continue
         clip = mean_clip(report)
         gain = clip["voice"]["psnr"] - clip["psnr_first_frame"]

@@ -136,6 +136,7 @@ def test_means_are_of_the_clips_with_a_face():
     lost = {"b": {"psnr_first_frame": 17.0, **clips["b"]}}
     assert mean_clip(lost)["voice"]["jaw"] is None
     assert verdicts(None, None, lost)[0].endswith("the mouth is not found.")
+    assert verdicts(None, None, {}) == []
 
 
 @pytest.mark.slow
