@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loops.fit_loop import _FitLoop
 
 from callbacks.logs import CsvLog
 
@@ -33,6 +34,35 @@ class Continuation(Callback):
                 logger.cut(step)
         if step and step % self.validate_every == 0 and trainer.enable_validation:
             _validate(trainer)
+
+
+class ContinuedLoop(_FitLoop):
+    """Lightning's training loop, which also begins if all steps are done and their validation is not.
+
+    Lightning returns at once from a run with all its steps, before ``on_train_start``.
+
+    Args:
+        trainer: Trainer whose loop it replaces.
+        validate_every: Steps between validations.
+    """
+
+    def __init__(self, trainer: Trainer, validate_every: int) -> None:
+        super().__init__(trainer, max_epochs=trainer.fit_loop.max_epochs)
+        self.epoch_loop = trainer.fit_loop.epoch_loop
+        self.validate_every = validate_every
+
+    @property
+    def skip(self) -> bool:
+        """Whether there is nothing to train or to validate."""
+        return super().skip and not self._lacks_validation()
+
+    def _lacks_validation(self) -> bool:
+        trainer = self.trainer
+        step, logs = trainer.global_step, [log for log in trainer.loggers if isinstance(log, CsvLog)]
+        if not (logs and step and step % self.validate_every == 0 and trainer.enable_validation):
+            return False
+        missing = trainer.is_global_zero and not any(log.has_validation(step) for log in logs)
+        return bool(trainer.strategy.broadcast(missing))
 
 
 def _validate(trainer: Trainer) -> None:

@@ -82,6 +82,10 @@ class CsvLog(Logger):
         elif rows:
             self._rewrite([row for row in rows if _before(row, step)], self._columns)
 
+    def has_validation(self, step: int) -> bool:
+        """Whether a row of the validation after ``step`` steps was written."""
+        return any(_validated(row) and row["step"] == str(step - 1) for row in self._read())
+
     def _read(self) -> list[Row]:
         if not self.path.exists():
             return []
@@ -104,8 +108,12 @@ def _before(row: Row, step: int) -> bool:
     """Whether a row was written before the checkpoint of ``step``."""
     if not row["step"]:
         return True
-    validated = any(value for name, value in row.items() if name.startswith("val/"))
-    return int(row["step"]) < step - validated
+    return int(row["step"]) < step - _validated(row)
+
+
+def _validated(row: Row) -> bool:
+    """Whether a row was written by a validation."""
+    return any(value for name, value in row.items() if name.startswith("val/"))
 
 
 def show_picture(trainer: Trainer, name: str, path: Path) -> None:

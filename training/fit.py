@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import Strategy
 
-from callbacks.continuation import Continuation
+from callbacks.continuation import Continuation, ContinuedLoop
 from callbacks.logs import ProgressBar
 from callbacks.non_finite import NonFiniteGuard
 from callbacks.preemption import EXIT_STOPPED, Preempted, Preemption, StopRequest, StopSignals, leave, say
@@ -238,7 +238,7 @@ def build_trainer(
         plugins.append(SLURMEnvironment(auto_requeue=False))  # Lightning's requeue saves inside of a signal handler
     if settings.strategy != "deepspeed":
         plugins.append(StraightToDisk())
-    return Trainer(
+    trainer = Trainer(
         accelerator=settings.accelerator,
         devices=int(settings.devices) if settings.devices.isdecimal() else settings.devices,
         num_nodes=settings.nodes,
@@ -263,6 +263,8 @@ def build_trainer(
         logger=loggers,
         **precision,
     )
+    trainer.fit_loop = ContinuedLoop(trainer, settings.validate_every)
+    return trainer
 
 
 def describe(module: LightningModule, data: ShardDataModule, folder: Path) -> str:

@@ -78,6 +78,29 @@ def test_a_signal_during_the_last_step_does_not_lose_its_validation(
     check_equal(done.folder, straight)
 
 
+@pytest.mark.slow
+def test_a_resumed_run_repeats_a_last_validation_that_was_killed(shards, straight, tmp_path, monkeypatch):
+    original, validated = VAIDModule.validation_step, []
+
+    def killed(self, *rest):
+        validated.append(self.global_step)
+        if validated.count(6) == 1:
+            raise KeyboardInterrupt
+        return original(self, *rest)
+
+    monkeypatch.setattr(VAIDModule, "validation_step", killed)
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        train_vaid(shards, tmp_path, "run_id=killed")
+    assert validated.count(6) == 1
+    done = train_vaid(shards, tmp_path, "run_id=killed", "ckpt_path=last")
+    assert validated.count(6) > 1
+    check_equal(done.folder, straight)
+    times = len(validated)
+    train_vaid(shards, tmp_path, "run_id=killed", "ckpt_path=last")
+    assert len(validated) == times  # the run is complete now
+    check_equal(done.folder, straight)
+
+
 def test_a_second_ctrl_c_raises_keyboard_interrupt(capfd):
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:

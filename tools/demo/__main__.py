@@ -21,7 +21,8 @@ from configs.options import folder, read_options, run_script, yes
 from runtime.console import new_console
 from runtime.files import write_whole
 from runtime.ownership import claim
-from tools.demo.demo_plan import PLAN, SCRATCH, SYNTHETIC, real_plan, synthetic_plan
+from tools.demo.demo_plan import PLAN, SCRATCH, SYNTHETIC, kept_plan, real_plan, synthetic_plan
+from tools.demo.people import People
 from tools.pipeline.run_steps import ROOT, conclude, run_chain
 from tools.pipeline.step import Step
 
@@ -38,12 +39,16 @@ def main(arguments: Sequence[str]) -> int:
         raise ConfigError("from_scratch=yes: networks of real people always start from the small model; leave it out")
     os.chdir(ROOT)
     place = Path(REAL_FOLDER if videos else SCRATCH_FOLDER if scratch else FOLDER)
-    steps = (
-        real_plan(place, videos, options.get("speaker"))
-        if videos
-        else synthetic_plan(place, SCRATCH if scratch else SYNTHETIC)
-    )
-    return show(steps, place, new_console(highlight=False))
+    console = new_console(highlight=False)
+    if not videos:
+        return show(synthetic_plan(place, SCRATCH if scratch else SYNTHETIC), place, console)
+    console.print("First, two steps find out which clips can be used and who is in which training.")
+    first = run_chain(kept_plan(place, videos, options.get("speaker")), place, console)
+    if not all(result.done for result in first):
+        return conclude(first, place, console)
+    console.print()
+    people = People.read(place / "people")
+    return show(real_plan(place, videos, people, options.get("speaker")), place, console)
 
 
 def show(steps: Sequence[Step], folder: Path, console: Console) -> int:

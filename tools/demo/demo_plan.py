@@ -10,13 +10,14 @@ from pathlib import Path
 import yaml
 
 from generation.small import SMALL, SMALL_ENCODERS
-from tools.demo.people import ALL, People, clips_of
+from tools.demo.people import ALL, People
 from tools.pipeline.precision import cpu_precision
 from tools.pipeline.step import Files, Progress, Step, TrainingSteps
 
 ROOT = Path(__file__).resolve().parents[2]  # where the steps run
 EXPERIMENTS = ROOT / "configs" / "experiment"
 RUN = "demo"  # run_id of every training
+RANKS = 2  # of the experiments' trainings of ETHD
 PLAN = "plan.json"  # titles, reasons and commands of the steps, for the page
 Keys = tuple[str, ...]
 
@@ -83,7 +84,7 @@ REAL = Lengths(
     measure=("clips=4",),
     experiment="ethd/faces",
     start=SMALL.relative_to(ROOT),
-    seconds={"prepare": 40, "vaid": 90, "ethd": 340, "generate": 40, "score_seen": 60, "score_unseen": 60},
+    seconds={"kept": 40, "prepare": 40, "vaid": 90, "ethd": 340, "generate": 40, "score_seen": 60, "score_unseen": 60},
 )
 
 
@@ -116,38 +117,45 @@ def synthetic_plan(folder: Path, lengths: Lengths = SYNTHETIC) -> list[Step]:
     return plan.with_page()
 
 
-def real_plan(folder: Path, videos: Path, speaker: str | None = None, lengths: Lengths = REAL) -> list[Step]:
-    """Returns the steps of the demonstration on a folder of real videos: of all people but two, then of fewer.
+def kept_plan(folder: Path, videos: Path, speaker: str | None = None, lengths: Lengths = REAL) -> list[Step]:
+    """Returns the first steps of the demonstration on a folder of real videos, which decide who is in which training.
 
     Args:
         folder: Output folder.
         videos: Raw videos.
         speaker: Who speaks in a video, see ``dataset.speaker``.
         lengths: Lengths of the steps.
-
-    Raises:
-        LayoutError: If the folder of videos cannot be read.
     """
-    plan = _Plan(folder, lengths)
-    people, lists = People.of(clips_of(videos, speaker)), folder / "people"
-    naming = () if speaker is None else (f"speaker={speaker}",)
-    choose = ("-m", "tools.demo.people", f"videos={videos}", f"output={lists}", *naming)
-    plan.add("people", choose, reads=[videos], writes=[lists])
+    plan, kept, lists = _Plan(folder, lengths), folder / "data-kept", folder / "people"
+    dataset = ("dataset=folder", "dataset.split=train", *(() if speaker is None else (f"dataset.speaker={speaker}",)))
+    plan.prepare(dataset, videos, kept, "kept")
+    choose = ("-m", "tools.demo.people", f"shards={kept}", f"output={lists}")
+    plan.add("people", choose, reads=[kept], writes=[lists])
+    return plan.steps
+
+
+def real_plan(folder: Path, videos: Path, people: People, speaker: str | None = None, lengths: Lengths = REAL
+              ) -> list[Step]:  # fmt: skip
+    """Returns the steps of the demonstration on a folder of real videos: of all people but two, then of fewer.
+
+    Args:
+        folder: Output folder.
+        videos: Raw videos.
+        people: Result of the steps of ``kept_plan``, which come first.
+        speaker: Who speaks in a video, see ``dataset.speaker``.
+        lengths: Lengths of the steps.
+    """
+    plan = _Plan(folder, lengths, steps=kept_plan(folder, videos, speaker, lengths))
     for name in (ALL, *(name for name in people.trained if name != ALL)):
         part = plan.with_people("" if name == ALL else f"-{name}")
-        data, listed = part.data, lists / f"{name}.csv"
-        prepare: Keys = (
-            "prepare.py",
-            "dataset=manifest",
-            f"dataset.list_file={listed}",
-            "preset=tiny",
-            f"source={videos}",
-        )
-        prepare += (*lengths.prepare, "store_video=all", f"output={data}")
-        part.add("prepare", prepare, reads=[videos, listed], writes=[data], words="prepare_real")
-        often = ["data=manifest", *part.start, "trainer.validate_every=100", "trainer.log_every=10"]
+        listed = folder / "people" / f"{name}.csv"
+        manifest = ("dataset=manifest", f"dataset.list_file={listed}")
+        part.prepare(manifest, videos, part.data, "prepare", [listed])
+        # Each rank of a training needs a clip of its own.
+        keys = ("data=manifest", *(("trainer.devices='1'",) if people.clips[name] < RANKS else ()))
+        often = [*keys, *part.start, "trainer.validate_every=100", "trainer.log_every=10"]
         part.train("vaid", "vaid/tiny", lengths.vaid, often)
-        part.ethd(lengths.experiment, ["data=manifest"])
+        part.ethd(lengths.experiment, keys)
         if name == ALL:
             part.generate(videos, None, videos=11)
             part.measure("seen", "train")
@@ -209,6 +217,17 @@ class _Plan:
                 seconds,
                 texts["why"],
             )
+        )
+
+    def prepare(self, dataset: Keys, videos: Path, data: Path, name: str, reads: Sequence[Path] = ()) -> None:
+        """Adds the preparation of real videos."""
+        command = ("prepare.py", *dataset, "preset=tiny", f"source={videos}", *self.lengths.prepare)
+        self.add(
+            name,
+            (*command, "store_video=all", f"output={data}"),
+            reads=[videos, *reads],
+            writes=[data],
+            words="prepare_real" if name == "prepare" else name,
         )
 
     def train(

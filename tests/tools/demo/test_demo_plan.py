@@ -20,10 +20,10 @@ from configs.preparation import PrepareConfig
 from configs.sweeps import TaskResult
 from configs.training import TrainConfig
 from generation.small import SMALL_ENCODERS
-from tests.helpers.files import touch
 from tests.helpers.refusals import refuses
 from tools.demo.__main__ import main, write_plan
-from tools.demo.demo_plan import SCRATCH, SYNTHETIC, Lengths, max_steps, real_plan, synthetic_plan
+from tools.demo.demo_plan import SCRATCH, SYNTHETIC, Lengths, kept_plan, max_steps, real_plan, synthetic_plan
+from tools.demo.people import KeptVideo, People
 from tools.pipeline.step import Step
 
 SCRIPTS = {
@@ -85,6 +85,11 @@ CONTINUED = replace(
     experiment=SYNTHETIC.experiment,
     start=SYNTHETIC.start,
 )
+
+
+def people(count: int, clips: int = 1) -> People:
+    """People with as many clips each."""
+    return People.of([KeptVideo(f"{number}.mp4", f"person {number}", clips) for number in range(count)])
 
 
 def check_commands(steps: list[Step]) -> None:
@@ -157,10 +162,8 @@ def test_the_demonstration_starts_from_the_small_model_unless_told_otherwise(tmp
 
 
 def test_steps_have_unique_names_and_read_earlier_outputs(tmp_path):
-    names = ("ann", "bob", "eve", "dan", "liz", "max", "tom", "zoe", "kim", "lou", "nia", "pam")
-    videos = touch(tmp_path / "my videos", *(f"{name}.mp4" for name in names))
-    folder = tmp_path / "demo"
-    for steps in (synthetic_plan(folder), synthetic_plan(folder, SCRATCH), real_plan(folder, videos)):
+    videos, folder = tmp_path / "my videos", tmp_path / "demo"
+    for steps in (synthetic_plan(folder), synthetic_plan(folder, SCRATCH), real_plan(folder, videos, people(12))):
         assert len({step.name for step in steps}) == len(steps)
         written = [folder / "plan.json"]
         for step in steps:
@@ -173,8 +176,10 @@ def test_steps_have_unique_names_and_read_earlier_outputs(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(("count", "parts"), [(3, [""]), (5, ["", "-2"]), (8, ["", "-2", "-4"])])
 def test_every_command_of_the_plan_of_real_people_is_valid(tmp_path, count, parts):
-    videos = touch(tmp_path, *(f"person {chr(97 + number)}.mp4" for number in range(count)))
-    steps = real_plan(tmp_path / "demo", videos)
+    folder, videos = tmp_path / "demo", tmp_path / "my videos"
+    steps = real_plan(folder, videos, people(count), "([a-z]+)")
+    first = kept_plan(folder, videos, "([a-z]+)")
+    assert steps[: len(first)] == first  # they run before the others are known
     check_commands(steps)
     names = [step.name for step in steps]
     assert len(set(names)) == len(names)
@@ -183,6 +188,12 @@ def test_every_command_of_the_plan_of_real_people_is_valid(tmp_path, count, part
     found = [compose("train", TrainConfig, step.command[1:]).trainer for step in steps if step.name.startswith("ethd")]
     assert len({trainer.max_steps for trainer in found}) == 1
     assert {trainer.max_minutes for trainer in found} == {None}
+
+
+@pytest.mark.parametrize(("clips", "devices"), [(1, "1"), (2, "2")])
+def test_a_training_on_one_clip_has_one_rank(tmp_path, clips, devices):
+    steps = {step.name: step for step in real_plan(tmp_path / "demo", tmp_path, people(1, clips))}
+    assert compose("train", TrainConfig, steps["ethd"].command[1:]).trainer.devices == devices
 
 
 def test_a_missing_folder_is_refused_before_any_step(tmp_path):
