@@ -73,7 +73,7 @@ class Recorder:
         console: Console for what is not recorded.
         root: The repository.
         folder: Folder of the results.
-        pictures: Folder of the pictures.
+        kept: Folder of the pictures and tables.
     """
 
     def __init__(
@@ -82,10 +82,10 @@ class Recorder:
         console: Console,
         root: Path = ROOT,
         folder: Path = MEASURED,
-        pictures: Path = FIGURES,
+        kept: Path = FIGURES,
     ) -> None:
         self.checks = {check.step.name: check for check in checks}
-        self.console, self.root, self.folder, self.pictures = console, root, folder, pictures
+        self.console, self.root, self.folder, self.kept = console, root, folder, kept
         self.commit, self.environment = current_commit(root), this_environment()
         self.code = {check.part: code_of(root, check.code) for check in checks}
 
@@ -113,16 +113,23 @@ class Recorder:
             self.environment,
             measured_numbers(check),
             read_curves(check.step),
-            self._picture(check),
+            self._copy(check.picture, check.step.name),
+            self._table(check.table),
         ).write(path)
 
-    def _picture(self, check: NightlyCheck) -> str:
-        """Copies a check's picture to the others; returns its name there."""
-        if check.picture is None:
+    def _table(self, table: Path | None) -> str:
+        """Copies a table in Markdown and as CSV; returns the name of the former."""
+        if table is not None:
+            self._copy(table.with_suffix(".csv"), table.stem)
+        return self._copy(table, "" if table is None else table.stem)
+
+    def _copy(self, file: Path | None, stem: str) -> str:
+        """Copies a file to the page of results; returns its name there."""
+        if file is None:
             return ""
-        name = check.step.name + check.picture.suffix
-        self.pictures.mkdir(parents=True, exist_ok=True)
-        write_whole(self.pictures / name, check.picture.read_bytes())
+        name = stem + file.suffix
+        self.kept.mkdir(parents=True, exist_ok=True)
+        write_whole(self.kept / name, file.read_bytes())
         return name
 
 

@@ -43,6 +43,7 @@ class MeasuredCheck:
         numbers: Description -> number, None if it was not found.
         curves: Name of a loss -> (step, value) points, for trainings.
         picture: Name of its picture in ``docs/results``; empty for none.
+        table: Name of its table in ``docs/results``, in Markdown; empty for none.
     """
 
     finished: str
@@ -54,6 +55,7 @@ class MeasuredCheck:
     numbers: dict[str, float | None]
     curves: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     picture: str = ""
+    table: str = ""
 
     @classmethod
     def read(cls, path: Path) -> MeasuredCheck:

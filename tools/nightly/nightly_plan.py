@@ -18,7 +18,7 @@ from tools.pipeline.step import Step
 PRINTS = {"json": ".json", "text": ".txt"}
 KEYS = {
     *("name", "part", "set", "shows", "command", "reads", "writes", "print"),
-    *("numbers", "each", "accepted", "figure", "picture"),
+    *("numbers", "each", "accepted", "figure", "picture", "table"),
 }
 
 
@@ -51,6 +51,7 @@ class NightlyCheck:
         code: Files and folders that decide the results of its part.
         figure: Title of its panel in the figure of losses; empty for none.
         picture: Picture that it writes for the page of results; None for none.
+        table: Table of the paper that it writes in Markdown, with a CSV file beside it; None for none.
     """
 
     step: Step
@@ -60,6 +61,7 @@ class NightlyCheck:
     code: tuple[str, ...] = ()
     figure: str = ""
     picture: Path | None = None
+    table: Path | None = None
 
 
 def read_checks(folder: Path, videos: Path | None = None, clip: Path | None = None) -> list[NightlyCheck]:
@@ -117,5 +119,5 @@ def _nightly_check(
     if part not in code:
         raise ValueError(f"commands.yaml, {name}: part {part} has no entry in code; it has {', '.join(code)}")
     group, decisive = entry.get("set", entry["name"]), tuple(code[part].split())
-    picture = Path(entry["picture"].format(**values)) if "picture" in entry else None
-    return NightlyCheck(step, part, tuple(numbers), group, decisive, figure, picture)
+    picture, table = (Path(entry[key].format(**values)) if key in entry else None for key in ("picture", "table"))
+    return NightlyCheck(step, part, tuple(numbers), group, decisive, figure, picture, table)

@@ -66,6 +66,10 @@ def results_page(checks: Sequence[NightlyCheck], results: Mapping[str, MeasuredC
         if result.picture and not refused[check.group]:
             title = _capital(check.step.title)
             parts += [f"## {title}\n", f"![{title}](results/{result.picture})\n"]
+    in_order = sorted(measured, key=lambda one: one[1].finished)
+    tables = {result.table: result for check, result in in_order if result.table and not refused[check.group]}
+    if tables:
+        parts += ["## Tables of the paper\n", *(_table(result) for result in tables.values()), ""]
     completed = [(check, result) for check, result in measured if not check.numbers and not result.picture]
     if completed:
         parts.append("## Completed, without a number\n")
@@ -131,6 +135,14 @@ def _rows(check: NightlyCheck, result: MeasuredCheck, refused: str) -> list[str]
         first = title if place == 0 else ""
         rows.append(f"| {first} | {number.words} | {_shown(value)} | {_met(number, value)} | {when} | {commit} |")
     return rows
+
+
+def _table(result: MeasuredCheck) -> str:
+    values = Path(result.table).with_suffix(".csv")
+    return (
+        f"- [{result.table}](results/{result.table}), each value with its source in [{values}](results/{values}): "
+        f"{result.finished[:10]}, {result.commit}"
+    )
 
 
 def _state(result: StepResult | None) -> str:

@@ -69,6 +69,23 @@ def test_a_picture_is_copied_to_the_others_and_shown(clone, check, tmp_path):
     assert "results/score.png" not in results_page([check], plain)
 
 
+def test_tables_are_copied_with_their_values_and_the_newest_is_named(clone, check, tmp_path):
+    checks, kept = [], tmp_path / "kept"
+    table = tmp_path / "table2.md"
+    for seed in (0, 1):
+        table.write_text(f"{seed + 1} seeds\n")
+        table.with_suffix(".csv").write_text(f"{seed}\n")
+        checks.append(replace(check, step=replace(check.step, name=f"seed_{seed}"), table=table))
+        record = Recorder(checks, Console(), clone, tmp_path / "results", kept)
+        record(StepResult(checks[-1].step, "done", 75.04, 60, WHEN.replace("22T", f"2{seed + 2}T")))
+    assert {path.name: path.read_text() for path in kept.iterdir()} == {"table2.md": "2 seeds\n", "table2.csv": "1\n"}
+    found = read_results(tmp_path / "results", ["seed_0", "seed_1"])
+    page = results_page(checks, found)
+    assert page.count("[table2.md](results/table2.md), each value with its source in [table2.csv](") == 1
+    assert f"(results/table2.csv): 2026-11-23, {found['seed_1'].commit}" in page
+    assert "results/table2.md" not in results_page(checks, {**found, "seed_0": replace(found["seed_0"], code="old")})
+
+
 @pytest.mark.parametrize("change", ["write", "remove", "add"])
 def test_a_change_of_the_code_while_a_check_runs_is_not_recorded(clone, check, tmp_path, change, capsys):
     record = recorder(clone, check, tmp_path)
