@@ -94,13 +94,14 @@ def _header(folder: Path, steps: Sequence[StepText], asked: Mapping[str, Any], r
     spent = sum(step.seconds or 0 for step in steps)
     busy = sum(step.processor_seconds or 0 for step in steps)
     who = "real people" if real else "synthetic speakers"
-    clips = f"{asked['train']} clips of {who}"
+    clips = f"{asked['train']} clips of {who}" if asked["train"] > 1 else "one clip"
     lead = f"This computer trained on {clips} to turn one portrait and speech into a talking face. "
     if real:
         lead += (
             "It started from the small model of the repository, which knows synthetic speakers alone. A few people and "
-            "some minutes do not teach it faces it has never seen: below is what people in the training data get, and "
-            "what two people get who were held out. Every step, its command and its time are listed below."
+            "some minutes do not teach it faces it has never seen: below is what people in the training data get"
+            f"{', and what two people get who were held out' if asked['unseen'] else ''}. Every step, its command and "
+            "its time are listed below."
         )
     elif (folder / "score_before.json").exists():
         lead += (
