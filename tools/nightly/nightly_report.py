@@ -27,6 +27,9 @@ HEAD = """# {title}
 
 {about} Written by `make nightly`; do not edit. {environment}.
 """
+LOSSES = """`train/loss` and `val/loss`; for V-AID the squared errors of lips and expressions instead, because its loss
+is mostly the likelihood of CLUB's network.
+"""
 SHOWN = 60  # lines of a script's output
 
 
@@ -79,7 +82,11 @@ def results_page(checks: Sequence[NightlyCheck], results: Mapping[str, MeasuredC
         ]
         parts.append("")
     if any(result.curves for result in results.values()):
-        parts += ["## What loss is normal\n", "![Losses of the experiments over their steps](results/losses.svg)\n"]
+        parts += [
+            "## What loss is normal\n",
+            LOSSES,
+            "![Losses of the experiments over their steps](results/losses.svg)\n",
+        ]
     open_checks = [check for check in checks if check.step.name not in results]
     if open_checks:
         parts += ["## Without a result\n", "Names for `python -m tools.nightly only=NAME,NAME`:\n"]

@@ -11,6 +11,7 @@ from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from runtime.files import write_whole
 from tools.nightly.measured import MeasuredCheck, mixed_code
@@ -18,6 +19,8 @@ from tools.pipeline.step import Step, read_log
 
 matplotlib.use("Agg")
 LOSSES = ("train/loss", "val/loss")
+# V-AID's loss is mostly the likelihood of CLUB's network, which says nothing about its predictions.
+OF_VAID = ("train/lip_mse", "val/lip_mse", "train/expression_mse", "val/expression_mse")
 POINTS = 40  # of a curve
 COLUMNS, WIDTH, HEIGHT = 3, 3.1, 2.3  # panels in a row; inches of a panel
 CLUB = re.compile(r"club_(?P<weight>[\d.]+)_(?P<seed>\d+)_score")
@@ -27,13 +30,15 @@ PROBE, RETENTION = "accuracy of an emotion probe on l_a", "R² of the lips"
 def read_curves(step: Step) -> dict[str, list[tuple[int, float]]]:
     """Losses of a training as at most ``POINTS`` means over equal numbers of logged values; none for other steps.
 
+    For V-AID they are the squared errors of lips and expressions.
+
     Returns:
         Name of the loss -> (last step, mean) of each part.
     """
     if step.command[0] != "train.py" or not step.writes or "task=export" in step.command:
         return {}
     rows, curves = read_log(step.writes[0]), {}
-    for name in LOSSES:
+    for name in OF_VAID if any(row.get("train/lip_mse") for row in rows) else LOSSES:
         logged = [(int(row["step"]) + 1, float(row[name])) for row in rows if row.get(name)]
         size = -(-len(logged) // POINTS)
         parts = [logged[start : start + size] for start in range(0, len(logged), size or 1)]
@@ -58,8 +63,11 @@ def draw_losses(titles: Mapping[str, str], results: Mapping[str, MeasuredCheck])
         axes = figure.add_subplot(rows, COLUMNS, place)
         for loss, points in results[name].curves.items():
             axes.plot(*zip(*points, strict=True), label=loss, marker="o" if len(points) == 1 else None, markersize=3)
-        low = min(value for points in results[name].curves.values() for _, value in points)
-        axes.set_yscale("log" if low > 0 else "linear")
+        if min(value for points in results[name].curves.values() for _, value in points) > 0:
+            axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.yaxis.set_minor_formatter(NullFormatter())
         axes.set_title(titles[name], fontsize=9)
         axes.tick_params(labelsize=7, which="both")
         axes.legend(fontsize=7, frameon=False)

@@ -138,6 +138,15 @@ def test_a_training_has_its_losses(clone, tmp_path):
     assert read_curves(export) == {}
 
 
+def test_the_curves_of_vaid_are_its_errors_since_its_loss_is_mostly_that_of_club(tmp_path):
+    (tmp_path / "csv").mkdir()
+    (tmp_path / "csv" / "metrics.csv").write_text(
+        "step,train/loss,train/lip_mse,val/expression_mse\n49,20,0.4,\n49,,,0.2\n"
+    )
+    found = read_curves(Step("train", "a training", ("train.py",), writes=(tmp_path,)))
+    assert found == {"train/lip_mse": [(50, 0.4)], "val/expression_mse": [(50, 0.2)]}
+
+
 def club(weight, seed, probe, kept, code="1"):
     numbers = {PROBE: probe, RETENTION: kept}
     return {f"club_{weight}_{seed}_score": MeasuredCheck(WHEN, 1.0, 1.0, "abc", code, "Python", numbers)}
