@@ -123,12 +123,15 @@ def wait_for_end(processes: list[ForkServerProcess], program: Program, seconds: 
         time.sleep(0.05)
     left = [found for process in processes for found in members(int(process.pid or 0))]
     named = "; ".join(typed_of(found)[:200] for found in left)
-    for found in left:
-        with suppress(OSError):
-            os.kill(found, signal.SIGKILL)
+    for number in (signal.SIGABRT, signal.SIGKILL) if left else ():  # the first prints what the threads are doing
+        for found in left:
+            with suppress(OSError):
+                os.kill(found, number)
+        time.sleep(PAUSE)
     if left:
         raise UserError(
-            f"{program.name}: {len(left)} processes still ran {seconds:.0f} s after their command was ended: {named}"
+            f"{program.name}: {len(left)} processes still ran {seconds:.0f} s after their command was ended: {named}; "
+            "their logs end with the stacks of their threads"
         )
     return [int(process.exitcode or 0) for process in processes]
 

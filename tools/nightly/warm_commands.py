@@ -6,6 +6,7 @@ its own: its session, arguments, environment, output, signals and exit status ar
 
 from __future__ import annotations
 
+import faulthandler
 import multiprocessing
 import os
 import runpy
@@ -64,6 +65,7 @@ def _run(typed: list[str], environment: dict[str, str], log: str) -> None:
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(ROOT)
+    faulthandler.enable()  # SIGABRT prints the stacks of all threads
     tempfile.tempdir = None
     import torch
 

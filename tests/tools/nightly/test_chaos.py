@@ -55,6 +55,19 @@ def test_a_worker_that_outlives_its_command_is_a_failure(tmp_path):
     assert not members(process.pid)
 
 
+@pytest.mark.slow
+def test_the_log_of_a_command_that_does_not_end_has_its_stack(tmp_path):
+    (tmp_path / "stuck.py").write_text("import time\ndef stuck():\n    print('here')\n    time.sleep(600)\nstuck()\n")
+    program = Program("stuck", lambda output: [str(tmp_path / "stuck.py")], lambda output: None)
+    state = chaos.Chaos(tmp_path, tmp_path, tmp_path, random.Random(0))
+    processes, log = state.start(program, tmp_path), state.log(program, 0)
+    while not (log.exists() and "here" in log.read_text()):
+        time.sleep(0.05)
+    with pytest.raises(UserError, match="their logs end with the stacks of their threads"):
+        chaos.wait_for_end(processes, program, 0.5)
+    assert "in stuck" in log.read_text()
+
+
 @pytest.mark.nightly
 def test_some_disturbances_change_nothing(tmp_path):
     lines = chaos.check(tmp_path, 12, 1, [], list(chaos.KINDS))
