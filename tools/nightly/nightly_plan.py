@@ -51,7 +51,7 @@ class NightlyCheck:
         code: Files and folders that decide the results of its part.
         figure: Title of its panel in the figure of losses; empty for none.
         picture: Picture that it writes for the page of results; None for none.
-        table: Table of the paper that it writes in Markdown, with a CSV file beside it; None for none.
+        table: Table of the paper that it writes in Markdown, with a CSV file next to it; None for none.
     """
 
     step: Step
