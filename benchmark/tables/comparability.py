@@ -18,6 +18,7 @@ from benchmark.tables.shared_clips import MIN_CLIPS, NotAtHandError, RowScore, S
 from benchmark.tables.table import CONTROLS, Cell, Group, Row, Section, Table, half_interval, rounded
 from evaluation.results import Column
 
+ENCODING = "encoding"
 SHARED = 0.9  # share of the clips, and of the frames of a clip, that compared rows have in common
 
 
@@ -276,7 +277,7 @@ def _choices(row: Measured) -> dict[str, Any]:
         **{f"protocol.{name}": value for name, value in row.record["protocol"].items()},
         "fps": row.settings.get("fps"),
         "networks": [f"{network['network']} {network['sha256'][:12]}" for network in networks],
-        "encoding": _encodings(row),
+        ENCODING: _encodings(row),
     }
 
 
@@ -287,19 +288,28 @@ def _encodings(row: Measured) -> str | None:
 
 
 def warn_of_protocols(table: Table) -> None:
-    """Adds a warning for each metric whose cells were computed with different protocols or networks."""
+    """Adds a warning for each metric whose cells were computed with different protocols or networks.
+
+    The encoding of controls does not count: their own writer encodes them, and they are not compared with other rows.
+    """
     for column in table.columns:
-        groups: dict[str, tuple[Measured, list[str]]] = {}
+        found: list[tuple[dict[str, Any], str]] = []
         for section, _, row, other, cell in table.cells():
             for measured in cell.measured if other == column else ():
-                groups.setdefault(signature(measured), (measured, []))[1].append(f"{row.name} ({section.dataset})")
+                choices = _choices(measured)
+                if row.key.mode == CONTROLS:
+                    del choices[ENCODING]
+                found.append((choices, f"{row.name} ({section.dataset})"))
+        every = [choices for choices, _ in found]
+        differ = sorted({
+            name for one in every for name, value in one.items() for other in every
+            if other.get(name) != value and (name != ENCODING or name in other)
+        })  # fmt: skip
+        groups: defaultdict[str, list[str]] = defaultdict(list)
+        for choices, name in found:
+            groups[_short({key: choices.get(key) for key in differ})].append(name)
         if len(groups) > 1:
-            choices = [_choices(measured) for measured, _ in groups.values()]
-            differ = sorted({name for one in choices for name in one if any(o.get(name) != one[name] for o in choices)})
-            listed = "; ".join(
-                f"{', '.join(dict.fromkeys(names))}: {_short({name: choice.get(name) for name in differ})}"
-                for (_, names), choice in zip(groups.values(), choices, strict=True)
-            )
+            listed = "; ".join(f"{', '.join(dict.fromkeys(names))}: {text}" for text, names in groups.items())
             table.warnings.append(f"{column.title}: {len(groups)} protocols in one table, do not compare: {listed}")
 
 

@@ -162,6 +162,19 @@ def test_different_protocols_or_networks_give_a_warning(put, make):
     assert "FID: 2 protocols in one table" in make("1")[2]
 
 
+def test_controls_may_have_another_encoding_but_no_other_network(put, make):
+    control = {"system": "still", "mode": "control"}
+    put("a.json", {"sync_c": 7.0, "fid": 10.0}, system="emotivetalk", encoding="H.264 crf 8 4:2:0")
+    put("b.json", {"sync_c": 6.0, "fid": 9.0}, **control)
+    assert "protocols in one table" not in make("1")[2]
+    put("b.json", {"sync_c": 6.0, "fid": value("fid", 8.0, official=False)}, **control)
+    printed = make("1")[2]
+    assert "FID: 2 protocols in one table" in printed
+    assert "Sync-C: 2 protocols" not in printed
+    put("c.json", {"sync_c": 6.0}, system="hallo")
+    assert "Sync-C: 2 protocols in one table" in make("1")[2]
+
+
 def test_rows_of_other_lengths_may_have_other_real_videos(put, make):
     for frames in (120, 250):
         put(f"{frames}.json", {"fid": 20.0}, real=f"cut to {frames}", system="emotivetalk", variant=f"{frames}_frames")

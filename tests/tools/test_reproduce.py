@@ -126,6 +126,9 @@ def test_every_row_of_the_papers_tables_is_evaluated_or_listed_as_not_run(tmp_pa
         assert {variant for *_, variant in cells(steps)} == variants
     assert tuple(VARIANTS) == ("full", "wo_lip", "wo_exp", "no_decouple")
     assert LENGTHS == (120, 250, 750, 1500)
+    # A slope needs three windows.
+    drifting = [step.name for step in made["3"] if "drift=5" in step.command]
+    assert drifting == ["evaluate_750_frames", "evaluate_1500_frames"]
 
 
 def test_figure_4_has_both_readings(tmp_path, proxies):

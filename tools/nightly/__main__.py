@@ -87,7 +87,7 @@ class Recorder:
         self.checks = {check.step.name: check for check in checks}
         self.console, self.root, self.folder, self.kept = console, root, folder, kept
         self.commit, self.environment = current_commit(root), this_environment()
-        self.code = {check.part: code_of(root, check.code) for check in checks}
+        self.code = {paths: code_of(root, paths) for paths in {check.code for check in checks}}
 
     def __call__(self, result: StepResult) -> None:
         """Writes the result of a check that is done; removes that of one that failed."""
@@ -96,7 +96,7 @@ class Recorder:
             remove(path)
         if result.state != "done":
             return
-        code = self.code[check.part]
+        code = self.code[check.code]
         if code_of(self.root, check.code) != code:
             self.console.print(
                 f"[yellow]not recorded[/] {result.step.name}: files of {escape(' '.join(check.code))} changed while it "

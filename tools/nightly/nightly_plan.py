@@ -17,7 +17,7 @@ from tools.pipeline.step import Step
 
 PRINTS = {"json": ".json", "text": ".txt"}
 KEYS = {
-    *("name", "part", "set", "shows", "command", "reads", "writes", "print"),
+    *("name", "part", "set", "code", "shows", "command", "reads", "writes", "print"),
     *("numbers", "each", "accepted", "figure", "picture", "table"),
 }
 
@@ -48,7 +48,7 @@ class NightlyCheck:
         part: Section of the report.
         numbers: What it measures.
         group: Set of checks whose results are shown together only if they come from the same code.
-        code: Files and folders that decide the results of its part.
+        code: Files and folders that decide its result.
         figure: Title of its panel in the figure of losses; empty for none.
         picture: Picture that it writes for the page of results; None for none.
         table: Table of the paper that it writes in Markdown, with a CSV file next to it; None for none.
@@ -118,6 +118,6 @@ def _nightly_check(
     part, figure = entry["part"], entry.get("figure", "").format(**values)
     if part not in code:
         raise ValueError(f"commands.yaml, {name}: part {part} has no entry in code; it has {', '.join(code)}")
-    group, decisive = entry.get("set", entry["name"]), tuple(code[part].split())
+    group, decisive = entry.get("set", entry["name"]), tuple(entry.get("code", code[part]).split())
     picture, table = (Path(entry[key].format(**values)) if key in entry else None for key in ("picture", "table"))
     return NightlyCheck(step, part, tuple(numbers), group, decisive, figure, picture, table)

@@ -64,3 +64,10 @@ def test_combinations_are_expanded(checks):
     assert "club_0.05_2" in names
     assert "proxy_sync" in names
     assert sum(name.startswith("club_") for name in names) == 18
+
+
+def test_the_code_of_a_check_is_that_of_its_part_or_its_own(checks):
+    found = {item.step.name: item.code for item in checks}
+    assert "tools/reproduce" in found["table3"]
+    assert "tools/reproduce/table2.py" in found["table2_0"]
+    assert "benchmark" not in found["table2_0"]
