@@ -21,6 +21,7 @@ from preparation.check import check
 from preparation.synthetic import write_dataset
 from tests.helpers import ROOT, warm
 from tests.helpers.prepare_command import command, made, prepare, report
+from tests.helpers.processes import children
 from tests.helpers.sound import sound_frame
 from tests.helpers.videos import copy_packets, write_video
 
@@ -131,7 +132,7 @@ def test_a_killed_worker_does_not_change_the_result(whole, raw, tmp_path):
     process = warm.Popen(command(**MEAD, source=raw, output=tmp_path, workers=1), cwd=ROOT)
     while process.poll() is None and not list(tmp_path.glob("mead-*.tar")):
         time.sleep(0.02)
-    for worker in spawned(process.pid):
+    for worker in children(process.pid, "spawn_main"):
         worker.kill()
     assert process.wait(200) == 0
     assert content(tmp_path) == content(whole)
@@ -145,7 +146,7 @@ def test_two_encoder_processes_give_the_bytes_of_none(whole, raw, tmp_path, kill
     if killed:
         while process.poll() is None and not list(tmp_path.glob("mead-*.tar")):
             time.sleep(0.02)
-        for child in spawned(process.pid):
+        for child in children(process.pid, "spawn_main"):
             child.kill()
     _, errors = process.communicate(timeout=200)
     assert process.returncode == 0, errors
@@ -178,7 +179,8 @@ def test_running_out_of_memory_ends_the_run(raw, tmp_path, devices):
 def test_ctrl_c_while_workers_start_is_one_line(raw, tmp_path, settings):
     arguments = command(**settings, **({"source": raw} if settings is MEAD else {}), output=tmp_path, workers=2)
     process = warm.Popen(arguments, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    while not (workers := spawned(process.pid)):
+    while not (workers := children(process.pid, "spawn_main")):
+        assert process.poll() is None
         time.sleep(0.02)
     time.sleep(0.5)  # while they import
     os.killpg(process.pid, signal.SIGINT)
@@ -187,12 +189,6 @@ def test_ctrl_c_while_workers_start_is_one_line(raw, tmp_path, settings):
     assert errors.strip().endswith("Stopped. Run the same command again to continue.")
     assert "Traceback" not in errors
     assert not any(worker.is_running() for worker in workers)
-
-
-def spawned(parent: int) -> list[psutil.Process]:
-    """Returns the worker processes of a process."""
-    children = psutil.Process(parent).children(recursive=True)
-    return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
 
 
 def remux(video: Path, sound: np.ndarray, path: Path) -> None:
@@ -221,14 +217,14 @@ def test_no_worker_outlives_an_ended_run(raw, tmp_path, number, begun):
     keys = {**MEAD, "source": raw} if begun == "plan.json" else synthetic
     process = warm.Popen(command(**keys, workers=2, output=tmp_path), cwd=ROOT, stderr=subprocess.PIPE, text=True)
     end = time.monotonic() + 200
-    children: list[psutil.Process] = []
-    while time.monotonic() < end and not (len(children) >= 2 and list(tmp_path.rglob(begun))):
+    started: list[psutil.Process] = []
+    while time.monotonic() < end and not (len(started) >= 2 and list(tmp_path.rglob(begun))):
         time.sleep(0.05)
         assert process.poll() is None, process.communicate()
-        children = psutil.Process(process.pid).children(recursive=True)
+        started = children(process.pid)
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
-    left = psutil.wait_procs(children, 30)[1]
+    left = psutil.wait_procs(started, 30)[1]
     assert not left
     assert process.returncode == (-signal.SIGKILL if number == signal.SIGKILL else 143)
     if number == signal.SIGTERM:  # a process that was being started finds its killed parent's data cut short

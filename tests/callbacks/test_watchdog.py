@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from tests.helpers import ROOT
+from tests.helpers.processes import children
 from tests.helpers.train_config import SMALLEST, logged, train_vaid
 from tests.helpers.warm import Popen, free_port, run_ranks
 
@@ -101,7 +102,7 @@ def test_ranks_that_lightning_started_end_with_the_first(shards, tmp_path):
         ranks = []
         while not ranks:
             assert first.poll() is None
-            ranks = [child for child in psutil.Process(first.pid).children() if "train.py" in " ".join(child.cmdline())]
+            ranks = children(first.pid, "train.py")
             time.sleep(0.05)
         first.send_signal(signal.SIGKILL)
         first.wait(10)

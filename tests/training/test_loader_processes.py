@@ -15,6 +15,7 @@ from datamodules.loader_processes import fault_of_workers
 from datamodules.schema import ShardError
 from runtime.errors import UserError
 from tests.helpers import ROOT, warm
+from tests.helpers.processes import children
 from tests.helpers.shards import make_shards
 from tests.helpers.train_config import SMALLEST
 
@@ -42,9 +43,8 @@ def test_a_loader_process_that_the_system_kills(shards, tmp_path):
         while not log.exists() and process.poll() is None and time.monotonic() < end:
             time.sleep(0.1)
         assert process.poll() is None, process.stderr.read()
-        workers = [
-            child for child in psutil.Process(process.pid).children() if "resource_tracker" not in child.cmdline()
-        ]
+        forks = " ".join(psutil.Process(process.pid).cmdline())
+        workers = children(process.pid, forks)
         os.kill(workers[0].pid, signal.SIGKILL)
         errors = process.communicate(timeout=120)[1]
     line = error_of(subprocess.CompletedProcess(command, process.returncode, "", errors))

@@ -28,6 +28,7 @@ from preparation.synthetic import write_dataset
 from preparation.tasks import TASKS
 from runtime.locks import LockedError, locked
 from tests.helpers import ROOT, warm
+from tests.helpers.processes import children
 
 pytestmark = pytest.mark.slow
 
@@ -70,10 +71,10 @@ def test_a_killed_scan_goes_on_with_the_same_bytes(videos, whole, tmp_path):
     while not list(tmp_path.glob("scan/parts/*/*.json")):
         assert process.poll() is None
         time.sleep(0.02)
-    children = psutil.Process(process.pid).children(recursive=True)
+    started = children(process.pid)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    assert not psutil.wait_procs(children, 20)[1]
+    assert not psutil.wait_procs(started, 20)[1]
     assert not table_path(tmp_path).exists()
     done = {path: path.stat().st_mtime_ns for path in tmp_path.glob("scan/parts/*/*.json")}
     run("scan", videos, tmp_path, workers=1)
