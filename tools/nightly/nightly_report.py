@@ -72,7 +72,7 @@ def results_page(checks: Sequence[NightlyCheck], results: Mapping[str, MeasuredC
     in_order = sorted(measured, key=lambda one: one[1].finished)
     tables = {result.table: result for check, result in in_order if result.table and not refused[check.group]}
     if tables:
-        parts += ["## Tables of the paper\n", *(_table(result) for result in tables.values()), ""]
+        parts += ["## Tables of the paper\n", *(_table(tables[name]) for name in sorted(tables)), ""]
     completed = [(check, result) for check, result in measured if not check.numbers and not result.picture]
     if completed:
         parts.append("## Completed, without a number\n")
