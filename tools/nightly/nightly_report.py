@@ -34,14 +34,13 @@ SHOWN = 60  # lines of a script's output
 
 
 def full_report(checks: Sequence[NightlyCheck], results: Mapping[str, StepResult]) -> str:
-    """Returns the report of all checks: state, time, command, numbers and printed output."""
+    """Returns the report of the checks that ran: state, time, command, numbers and printed output."""
     today = f"{datetime.now(UTC):%Y-%m-%d}"
-    title, about = f"Nightly checks, {today}", "Every check with its command, its time and its output."
+    title, about = f"Nightly checks, {today}", "The checks that ran, each with its command, its time and its output."
     parts = [HEAD.format(title=title, about=about, environment=this_environment())]
-    for part, group in groupby(checks, key=lambda check: check.part):
+    for part, group in groupby((check for check in checks if check.step.name in results), key=lambda check: check.part):
         parts.append(f"## {part}\n")
-        for check in group:
-            parts.append(_entry(check, results.get(check.step.name)))
+        parts += [_entry(check, results[check.step.name]) for check in group]
     return "\n".join(parts).rstrip() + "\n"
 
 
@@ -114,10 +113,10 @@ def _sets(measured: Sequence[tuple[NightlyCheck, MeasuredCheck]]) -> dict[str, d
     return sets
 
 
-def _entry(check: NightlyCheck, result: StepResult | None) -> str:
+def _entry(check: NightlyCheck, result: StepResult) -> str:
     step = check.step
     lines = [f"### {_capital(step.title)}\n", f"    {step.typed}\n", f"{_state(result)}\n"]
-    if result and result.done:
+    if result.done:
         if check.numbers:
             lines += ["| what | measured | wanted |", "|---|---|---|"]
             values = measured_numbers(check)
@@ -152,9 +151,7 @@ def _table(result: MeasuredCheck) -> str:
     )
 
 
-def _state(result: StepResult | None) -> str:
-    if result is None:
-        return "not run yet"
+def _state(result: StepResult) -> str:
     if result.done:
         busy = format_duration(result.processor_seconds)
         return f"done in {format_duration(result.seconds)}, {busy} of processor time, on {result.finished[:10]}"
