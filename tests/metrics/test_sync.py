@@ -231,11 +231,12 @@ def white(frames):
     return f"scale=256:256,fps=25,drawbox=c=white:t=fill:enable='lt(n,{frames})'"
 
 
-# syncnet_python 6efbb1c with PySceneDetect 0.5.1, ffmpeg 9.0.2 and rule weights, by ``python -m tools.parity``
+# syncnet_python 6efbb1c with PySceneDetect 0.5.1, ffmpeg 9.0.2, OpenCV 5.1.0 and rule weights, by
+# ``python -m tools.parity``. Older builds duplicate and decode another number of frames at 24 fps.
 ORIGINAL = {
     "25 fps": Kind((0, 79), 75, ((0.91897, 24.22467),)),
     "30 fps": Kind((0, 81), 76, ((0.90577, 24.21974),), "scale=256:256,fps=30"),
-    "24 fps": Kind((0, 80), 76, ((0.90433, 24.24188),), "scale=256:256,fps=24"),
+    "24 fps": Kind((0, 79), 75, ((0.92093, 24.23848),), "scale=256:256,fps=24"),
     "shorter sound": Kind((0, 79), 57, ((1.20889, 24.11686),), sound=2.4),
     "longer sound": Kind((0, 79), 75, ((0.91897, 24.22464),), sound=4.8),
     "cut after 5 frames": Kind((5, 79), 70, ((1.00973, 24.17192),), white(5)),
