@@ -45,10 +45,10 @@ def test_a_systems_parts_become_clips_scores_and_tables(cluster, job_environment
     assert sorted(path.stem for path in (made / "videos").glob("*.mp4")) == [f"clip{number}" for number in range(4)]
 
     cells = tmp_path / "cells.txt"
-    line = 'generated="{0}/videos" reference="{0}/reference" output={1}/{2}.json cell.system={2} cell.mode=A\n'
-    cells.write_text(
-        "# the cells\n\n" + "".join(line.format(made, tmp_path / "results", system) for system in ("hallo", "mine"))
-    )
+    line = 'generated="{0}/videos" reference="{0}/reference" output={1}/{2}.json cell.system={2} cell.mode=A {3}\n'
+    systems = {"hallo": "", "mine": "cell.new=true"}
+    written = (line.format(made, tmp_path / "results", system, new) for system, new in systems.items())
+    cells.write_text("# the cells\n\n" + "".join(written))
     image = untrained(tmp_path)["image"]
     scores = submit(
         "evaluate", str(cells), "cell.dataset=hdtf", "metrics=[fid]", "fid.network=proxy", f"fid.weights={image}",

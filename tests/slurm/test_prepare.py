@@ -28,6 +28,7 @@ def test_four_parts_with_one_killed_give_the_bytes_of_one_process(cluster, job_e
         "slurm/prepare.sbatch", *SETTINGS, f"output={parts}", env=job_environment, cwd=ROOT,
     )  # fmt: skip
     cluster.until((parts / "parts" / "plan.json").exists, "the plan", 900)
+    cluster.until(lambda: cluster.job(f"{job}_2")["JobState"] == "RUNNING", "the second part", 900)
     cluster.run("scontrol", "requeue", f"{job}_2")  # kills its processes at any point
     assert cluster.wait(job, 900) == ["COMPLETED"] * 4, "".join(log.read_text() for log in tmp_path.glob(f"{job}_*"))
     assert cluster.job(f"{job}_2")["Restarts"] == "1"
