@@ -81,10 +81,11 @@ def generate_videos(config: GenerateConfig) -> int:
 def _what_it_is(config: GenerateConfig, speaker: ExampleSpeaker) -> str:
     """What the video of an example shows, and what to type next."""
     asked = f", asked to look {config.emotion.label}" if config.emotion.label else ""
+    other = "sad" if config.emotion.label == "angry" else "angry"
     return (
         f"{escape(str(config.output))} shows {speaker.name}, a synthetic speaker whom the small model never saw in "
         f"training{asked}. It has 64 x 64 pixels and sound.\n"
-        "Next: python generate.py emotion.label=angry output=angry.mp4   or   python app.py   or   README.md"
+        f"Next: python generate.py emotion.label={other} output={other}.mp4   or   python app.py   or   README.md"
     )
 
 
