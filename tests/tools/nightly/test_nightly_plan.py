@@ -10,6 +10,7 @@ from configs.generation import ExportConfig
 from configs.preparation import PrepareConfig
 from configs.rules import check
 from configs.training import TrainConfig
+from tests.helpers import ROOT
 from tools.nightly.nightly_plan import read_checks
 from tools.nightly.nightly_report import COMPARISONS
 
@@ -45,6 +46,14 @@ def test_every_command_exists_and_its_configuration_is_valid(tmp_path):
         else:
             assert first == "prepare.py"
             check(compose("prepare", PrepareConfig, keys))
+
+
+def test_every_long_test_is_in_one_check(checks):
+    *parts, others = (item.step for item in checks if item.step.name.startswith("long_tests_"))
+    folders = [step.command[-1] for step in parts]
+    assert all((ROOT / folder).is_dir() for folder in folders)
+    assert [word for word in others.command if word.startswith("--ignore=")] == [f"--ignore={one}" for one in folders]
+    assert "tests" in others.command
 
 
 def test_trainings_resume_and_wanted_values_are_comparisons(checks):
