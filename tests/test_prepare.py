@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import av
@@ -133,7 +134,8 @@ def test_a_killed_worker_does_not_change_the_result(whole, raw, tmp_path):
     while process.poll() is None and not list(tmp_path.glob("mead-*.tar")):
         time.sleep(0.02)
     for worker in children(process.pid, "spawn_main"):
-        worker.kill()
+        with suppress(psutil.NoSuchProcess):
+            worker.kill()
     assert process.wait(200) == 0
     assert content(tmp_path) == content(whole)
 
@@ -147,7 +149,8 @@ def test_two_encoder_processes_give_the_bytes_of_none(whole, raw, tmp_path, kill
         while process.poll() is None and not list(tmp_path.glob("mead-*.tar")):
             time.sleep(0.02)
         for child in children(process.pid, "spawn_main"):
-            child.kill()
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
     _, errors = process.communicate(timeout=200)
     assert process.returncode == 0, errors
     assert content(tmp_path) == content(whole)
