@@ -141,7 +141,9 @@ def require_writable(path: Path, setting: str | None = None) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        wrong = f"{setting or f'output={path}'}: cannot be written ({error.strerror})"
+        file = next((folder for folder in path.parents if os.path.exists(folder) and not os.path.isdir(folder)), None)
+        reason = error.strerror if file is None else f"{file} is a file, not a folder"
+        wrong = f"{setting or f'output={path}'}: cannot be written ({reason})"
         if error.errno == errno.ENAMETOOLONG:
             size = len(os.fsencode(path.name))
             raise WriteError(f"{wrong}: {path.name[:40]}... has {size} bytes; choose a shorter name") from error

@@ -122,7 +122,7 @@ def test_an_error_of_another_file_names_that_file(tmp_path):
 
 def test_paths_that_cannot_be_written_are_refused(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(WriteError, match=r"output=.*file/out\.mp4: cannot be written \(.*\); choose a folder"):
+    with pytest.raises(WriteError, match=r"output=.*out\.mp4: cannot be written \(.*/file is a file, not a folder\); "):
         require_writable(tmp_path / "file" / "out.mp4")
     with pytest.raises(WriteError, match=r"^output=here: cannot be written \(is a folder\)"):
         require_writable(tmp_path, "output=here")

@@ -28,7 +28,7 @@ class Number:
 
     Attributes:
         words: Description.
-        path: Path in the JSON, separated by dots; ``*`` is the first entry.
+        path: Path in the JSON, separated by dots; ``*`` is the mean of all entries.
         wanted: Condition such as ``>= 0.7``; empty if there is none.
         file: JSON file; None for the output of the check.
     """

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from tools.nightly.measured import MeasuredCheck, mixed_code, this_environment
@@ -159,12 +160,16 @@ def _state(result: StepResult) -> str:
 
 
 def value_at(content: Any, path: str) -> float | None:
-    """Returns the number at a path such as ``lip.near1`` (``*`` is the first entry), or None."""
-    for name in path.split("."):
-        if not isinstance(content, dict) or not content:
-            return None
-        content = next(iter(content.values())) if name == "*" else content.get(name)
-    return None if content is None else float(content)
+    """Returns the number at a path such as ``lip.near1`` (``*`` is the mean of the entries that have one), or None."""
+    name, _, rest = path.partition(".")
+    if not path:
+        return None if content is None else float(content)
+    if not isinstance(content, dict):
+        return None
+    if name != "*":
+        return value_at(content.get(name), rest)
+    found = [value for value in (value_at(entry, rest) for entry in content.values()) if value is not None]
+    return fmean(found) if found else None
 
 
 def is_met(wanted: str, value: float) -> bool:

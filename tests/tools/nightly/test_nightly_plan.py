@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from configs.command_line import compose
-from configs.generation import ExportConfig
+from configs.generation import ExportConfig, GenerateConfig
 from configs.preparation import PrepareConfig
 from configs.rules import check
 from configs.training import TrainConfig
@@ -43,6 +43,8 @@ def test_every_command_exists_and_its_configuration_is_valid(tmp_path):
             assert compose("export", ExportConfig, keys).run
         elif first == "train.py":
             check(compose("train", TrainConfig, keys))
+        elif first == "generate.py":
+            assert compose("generate", GenerateConfig, keys).output
         else:
             assert first == "prepare.py"
             check(compose("prepare", PrepareConfig, keys))

@@ -85,7 +85,10 @@ def test_a_set_of_different_code_is_refused(checks):
 
 
 def test_paths_and_comparisons():
-    assert value_at({"clip": {"voice": {"jaw": 0.8}}}, "*.voice.jaw") == 0.8
+    clips = {name: {"voice": {"jaw": jaw}} for name, jaw in (("one", 0.8), ("still", None), ("two", 0.4))}
+    assert value_at(clips, "one.voice.jaw") == 0.8
+    assert value_at(clips, "*.voice.jaw") == pytest.approx(0.6)
+    assert value_at(clips, "*.voice.psnr") is None
     assert value_at({}, "*.voice") is None
     assert value_at({"a": 1}, "a.b") is None
     assert is_met(">= 0.7", 0.7)
