@@ -21,7 +21,8 @@ from runtime.console import new_console
 from runtime.errors import UserError
 from runtime.files import write_whole
 from tools.demo.demo_plan import max_steps
-from tools.pipeline.run_steps import ROOT, conclude, run_chain
+from tools.pipeline.command import ROOT
+from tools.pipeline.run_steps import conclude, run_chain
 from tools.pipeline.step import Files, Step, TrainingSteps
 
 FOLDER = Path("outputs/small")

@@ -23,7 +23,8 @@ from runtime.files import write_whole
 from runtime.ownership import claim
 from tools.demo.demo_plan import PLAN, SCRATCH, SYNTHETIC, kept_plan, real_plan, synthetic_plan
 from tools.demo.people import People
-from tools.pipeline.run_steps import ROOT, conclude, run_chain
+from tools.pipeline.command import ROOT
+from tools.pipeline.run_steps import conclude, run_chain
 from tools.pipeline.step import Step
 
 FOLDER, SCRATCH_FOLDER, REAL_FOLDER = "demo", "demo-from-scratch", "demo-real"

@@ -39,7 +39,7 @@ from tools.demo.material import (
 )
 from tools.demo.sections import best_video, decoupling_section, dicte_section, long_section, results_section
 from tools.demo.strips import file_picture, top_of
-from tools.pipeline.clock import format_duration
+from tools.pipeline.display import format_duration
 
 SHEET_ROWS = 608  # pixels of the contact sheet on the page: four rows of clips
 RETRIEVAL = {"train/lip_near1": "training", "val/lip_near1": "held-out"}

@@ -1,10 +1,11 @@
 """``make nightly [VIDEOS=DIR] [CLIP=DIR]``: runs the checks that are not done yet and writes the reports.
 
-    python -m tools.nightly [videos=DIR] [clip=DIR] [only=NAME,NAME] [list=yes]
+    python -m tools.nightly [videos=DIR] [clip=DIR] [only=NAME,NAME] [cores=N] [list=yes]
 
-``commands.yaml`` lists the checks. An interrupted run resumes with the same command. A check runs again if its command
-or inputs changed. If one fails, only the checks that depend on it are skipped. Each result is a file of
-``tools/nightly/results``, to be committed; ``docs/results.md`` is written from all of them.
+``commands.yaml`` lists the checks. Checks that need one core run at the same time, at most ``cores`` of them (default:
+all cores); others, and those that measure time, run alone. An interrupted run resumes with the same command. A check
+runs again if its command or inputs changed. If one fails, only the checks that depend on it are skipped. Each result is
+a file of ``tools/nightly/results``, to be committed; ``docs/results.md`` is written from all of them.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import fnmatch
 import os
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,14 +22,17 @@ from rich.console import Console
 from rich.markup import escape
 
 from configs.errors import ConfigError
-from configs.options import Readers, folder, names, read_options, run_script, yes
+from configs.options import Readers, count, folder, names, read_options, run_script, yes
 from runtime.console import new_console
 from runtime.files import remove, write_whole
+from runtime.platforms import usable_cores
 from tools.nightly.measured import MeasuredCheck, code_of, current_commit, read_results, this_environment
 from tools.nightly.nightly_plan import NightlyCheck, read_checks
 from tools.nightly.nightly_report import full_report, measured_numbers, results_page
 from tools.nightly.result_figures import read_curves, write_figures
-from tools.pipeline.run_steps import ROOT, StepResult, run_chain
+from tools.pipeline.command import ROOT
+from tools.pipeline.display import format_duration
+from tools.pipeline.run_steps import StepResult, run_chain
 from tools.pipeline.step import RECORDS, ChainError, StepRecord, is_done
 
 FOLDER = Path("outputs/nightly")
@@ -38,7 +43,7 @@ MEASURED, FIGURES = Path("tools/nightly/results"), Path("docs/results")
 
 def main(arguments: Sequence[str]) -> int:
     """Parses the command line, runs the checks and returns the exit status."""
-    readers: Readers = {"videos": folder, "clip": folder, "only": names, "list": yes}
+    readers: Readers = {"videos": folder, "clip": folder, "only": names, "cores": count, "list": yes}
     options = read_options(__doc__, arguments, readers)
     videos, clip = (options[name].absolute() if name in options else None for name in ("videos", "clip"))
     console = new_console(highlight=False)
@@ -53,12 +58,21 @@ def main(arguments: Sequence[str]) -> int:
             console.print(f"{state:7} {escape(check.step.name):24} {escape(check.step.title)}", soft_wrap=True)
         return 0
     places = {str(path): word for path, word in ((videos, "VIDEOS"), (clip, "CLIP"), (f"{ROOT}/", "")) if path}
-    recorder = Recorder(checks, console)
+    recorder, begun = Recorder(checks, console), time.monotonic()
     try:
-        results = run_chain([check.step for check in chosen], FOLDER, console, keep_going=True, ended=recorder)
+        results = run_chain(
+            [check.step for check in chosen],
+            FOLDER,
+            console,
+            keep_going=True,
+            ended=recorder,
+            cores=options.get("cores", usable_cores()),
+        )
     except KeyboardInterrupt:
         write_reports(checks, known(checks), places)
         raise
+    done = sum(result.done for result in results)
+    console.print(f"\n{done} of {len(results)} checks done, after {format_duration(time.monotonic() - begun)}")
     found = {result.step.name: result for result in results}
     for path in write_reports(checks, known(checks) | found, places):
         console.print(f"report  {path}")

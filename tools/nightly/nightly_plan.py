@@ -17,7 +17,7 @@ from tools.pipeline.step import Step
 
 PRINTS = {"json": ".json", "text": ".txt"}
 KEYS = {
-    *("name", "part", "set", "code", "shows", "command", "reads", "writes", "print"),
+    *("name", "part", "cores", "set", "code", "shows", "command", "reads", "writes", "print"),
     *("numbers", "each", "accepted", "figure", "picture", "table"),
 }
 
@@ -109,8 +109,15 @@ def _nightly_check(
     stdout = folder / f"{name}{PRINTS[entry['print']]}" if "print" in entry else None
     reads, writes = (tuple(Path(one.format(**values)) for one in entry.get(key, ())) for key in ("reads", "writes"))
     step = Step(
-        name, entry["shows"].format(**values), command, reads, writes, stdout, (0, *entry.get("accepted", ()))
-    )  # fmt: skip
+        name,
+        entry["shows"].format(**values),
+        command,
+        reads,
+        writes,
+        stdout,
+        (0, *entry.get("accepted", ())),
+        cores=entry.get("cores"),
+    )
     numbers = []
     for words, number in entry.get("numbers", {}).items():
         file = Path(number["file"].format(**values)) if "file" in number else None

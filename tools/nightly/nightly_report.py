@@ -15,7 +15,7 @@ from typing import Any
 from tools.nightly.measured import MeasuredCheck, mixed_code, this_environment
 from tools.nightly.nightly_plan import NightlyCheck, Number
 from tools.nightly.result_figures import draw_club
-from tools.pipeline.clock import format_duration
+from tools.pipeline.display import format_duration
 from tools.pipeline.run_steps import StepResult
 
 COMPARISONS: Mapping[str, Callable[[float, float], bool]] = {

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
-from tools.pipeline.run_steps import ROOT
+from tools.pipeline.command import ROOT
 
 PRELOADED = (
     "training.fit", "preparation.tasks", "preparation.synthetic", "generation.generate_videos", "generation.web.page",

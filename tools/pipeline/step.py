@@ -110,6 +110,7 @@ class Step:
         progress: Progress, if it can be measured.
         seconds: Approximate duration on two cores, or None if unknown.
         why: Reason for the step.
+        cores: Number of cores that it keeps busy; None for all, so that nothing else runs at the same time.
     """
 
     name: str
@@ -122,6 +123,7 @@ class Step:
     progress: Progress | None = field(default=None, compare=False)
     seconds: float | None = None
     why: str = ""
+    cores: int | None = None
 
     @property
     def typed(self) -> str:

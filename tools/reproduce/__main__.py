@@ -14,7 +14,8 @@ from configs.options import Readers, chosen, count, folder, path, read_command, 
 from encoders.weights import locate
 from runtime.console import new_console
 from tools import reproduce
-from tools.pipeline.run_steps import ROOT, conclude, run_chain
+from tools.pipeline.command import ROOT
+from tools.pipeline.run_steps import conclude, run_chain
 from tools.pipeline.step import Step
 from tools.reproduce.figure4 import Figure4, figure4
 from tools.reproduce.table1 import PUBLISHED, SIZE, Table1, table1

@@ -10,7 +10,8 @@ from tools.nightly.__main__ import MEASURED, RESULTS
 from tools.nightly.measured import MeasuredCheck, read_results
 from tools.nightly.nightly_plan import NightlyCheck, Number, read_checks
 from tools.nightly.nightly_report import full_report, is_met, measured_numbers, results_page, value_at
-from tools.pipeline.run_steps import ROOT, StepResult
+from tools.pipeline.command import ROOT
+from tools.pipeline.run_steps import StepResult
 from tools.pipeline.step import Step
 
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from rich.console import Console
 
 from runtime.ownership import ForeignFileError
 from tests.helpers import ROOT
-from tools.pipeline.run_steps import run_chain
+from tools.pipeline.run_steps import next_step, run_chain
 from tools.pipeline.step import ChainError, Step, StepRecord
 
 # Appends its output's name to a log, and writes its input in capitals.
@@ -122,17 +123,85 @@ def test_outputs_of_another_command_are_removed_and_own_ones_kept(chain):
     assert len(list((folder / "b").iterdir())) == 1
 
 
+# Writes its output when the output of the other step exists.
+MEET = """
+import sys, time, os
+mine, other = sys.argv[1:]
+open(mine, 'w').close()
+deadline = time.monotonic() + 60
+while not os.path.exists(other):
+    assert time.monotonic() < deadline
+    time.sleep(0.01)
+"""
+
+
+def test_steps_that_share_the_cores_run_at_the_same_time(chain):
+    folder, copy = chain
+    names = {"b": "c", "c": "b"}
+    meet = [
+        Step(
+            mine,
+            f"Make {mine}",
+            ("-c", MEET, str(folder / mine), str(folder / other)),
+            writes=(folder / mine,),
+            cores=1,
+        )
+        for mine, other in names.items()
+    ]
+    ended = []
+    states, message = run(
+        [*meet, copy("b", "d", cores=1)], folder, cores=2, ended=lambda one: ended.append(one.step.name)
+    )
+    assert states == ["done"] * 3
+    assert sorted(ended[:2]) == ["b", "c"]
+    assert ended[2] == "d"
+    assert "b  done in 0:" in message
+    assert run(meet, folder, cores=2)[0] == ["done before"] * 2
+
+
+def test_which_step_starts_next(tmp_path):
+    def step(name, cores=1, reads=()):
+        return Step(name, name, (), tuple(tmp_path / one for one in reads), (tmp_path / name,), cores=cores)
+
+    one, two, three, alone = step("one"), step("two"), step("three"), step("alone", None)
+    part, after = step("one/part"), step("after", reads=["one/part"])
+    assert next_step([one, two], [], None) is one
+    assert next_step([two], [one], None) is None
+    assert next_step([two, three], [one], 2) is two
+    assert next_step([three], [one, two], 2) is None
+    assert next_step([alone, two], [one], 2) is two  # the free core is used
+    assert next_step([alone, two], [], 2) is alone
+    assert next_step([two], [alone], 2) is None
+    assert next_step([after, two], [one], 2) is two
+    assert next_step([part, after, two], [one], 2) is two
+    assert next_step([after], [], 2) is after
+    assert next_step([step("many", 8)], [], 2).cores == 8
+    assert next_step([], [], 2) is None
+
+
+def test_processor_time_is_that_of_the_step(chain):
+    folder, _ = chain
+    work = "import time; end = time.process_time() + 0.5\nwhile time.process_time() < end: pass"
+    busy, idle = (
+        Step(name, name, ("-c", code), stdout=folder / name, cores=1)
+        for name, code in (("busy", work), ("idle", "import time; time.sleep(1)"))
+    )
+    results = run_chain([busy, idle], folder, Console(file=io.StringIO()), cores=2)
+    assert results[0].processor_seconds > 0.5 > results[1].processor_seconds
+
+
 PROGRAM = """
 import sys
 from pathlib import Path
 from rich.console import Console
 from configs.options import run_script
-from tools.pipeline.run_steps import run_chain
+from tools.pipeline.run_steps import next_step, run_chain
 from tools.pipeline.step import Step
 folder = Path(sys.argv[1])
 wait = "import sys, time; open(sys.argv[1], 'a').write('x'); time.sleep(float(sys.argv[2]))"
-step = Step("wait", "Wait", ("-c", wait, str(folder / "marks"), sys.argv[2]), writes=(folder / "marks",))
-run_script(lambda: run_chain([step], folder, Console()))
+step = Step("wait", "Wait", ("-c", wait, str(folder / "marks"), sys.argv[2]), writes=(folder / "marks",), cores=1)
+other = Step("other", "Other", ("-c", wait, str(folder / "others"), sys.argv[2]), writes=(folder / "others",), cores=1)
+run_script(lambda: run_chain([step, other], folder, Console(), cores=2))
 """
 
 
@@ -147,7 +216,7 @@ def test_a_signal_while_a_command_starts_ends_that_command(chain, monkeypatch):
             signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(subprocess, "Popen", Slow)
-    monkeypatch.setattr("tools.pipeline.run_steps.CTRL_C_GRACE", 0.1)
+    monkeypatch.setattr("tools.pipeline.command.CTRL_C_GRACE", 0.1)
     with pytest.raises(KeyboardInterrupt):
         run([copy("a", "b", "import time; time.sleep(60)")], folder)
     assert started[0].poll() is not None
@@ -161,13 +230,14 @@ def test_an_interrupted_chain_resumes_and_never_runs_twice_at_once(tmp_path, num
         [sys.executable, "-c", PROGRAM, str(folder), "3" if number == signal.SIGKILL else "60"], cwd=ROOT,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored in a shell's background
     )  # fmt: skip
-    while not ((folder / "marks").exists() and (folder / "marks").stat().st_size):
+    while not all((folder / name).exists() and (folder / name).stat().st_size for name in ("marks", "others")):
         assert process.poll() is None
         time.sleep(0.05)
     process.send_signal(number)
     assert process.wait(60) == (-9 if number == signal.SIGKILL else 128 + number)
     step = Step("wait", "Wait", ("-c", "pass"), writes=(folder / "marks",))
-    assert StepRecord.read(folder, step).done is False
+    for name in ("wait", "other"):
+        assert StepRecord.read(folder, replace(step, name=name)).done is False
     if number == signal.SIGKILL:  # the command outlives the chain and holds the lock
         with pytest.raises(ChainError, match="another run"):
             run([step], folder)
