@@ -58,6 +58,9 @@ def test_measurements_of_time_and_commands_of_many_processes_run_alone(checks):
     trainings = [item.step for item in checks if "experiment=ethd/" in item.step.typed]
     assert len(trainings) == 3
     assert all(step.cores is None for step in trainings)  # two ranks
+    of_demo = [item.step for item in checks if any(path.parts[0] == "demo" for path in item.step.reads)]
+    assert {step.name for step in of_demo} == {"figure3", "figure4"}
+    assert all(step.cores is None for step in of_demo)  # after the demonstration, which writes them
     assert {item.step.cores for item in checks} == {1, None}
 
 
