@@ -82,7 +82,9 @@ def test_both_stages_on_two_ranks(codec_shards, tmp_path):
     assert names(ethd) == ETHD_PARTS, ethd
     texts = {name: text for _, name, text in ethd}
     assert texts["batch"].startswith("2 ranks x 1 micro-batches x 1 clips = 2 clips")
-    assert f"resumes at step {STEPS}" in texts["resume"] or f"at step {STEPS}" in texts["resume"]
+    resumed = re.match(r"at step (\d+)", texts["resume"])  # the kill may come some steps after the checkpoint
+    assert resumed is not None, texts
+    assert int(resumed[1]) >= STEPS
     assert "2 sample videos" in texts["video"] or "1 sample videos" in texts["video"]
     folder = tmp_path / "rehearse" / "ethd" / "r"
     assert (folder / "export" / "ethd.safetensors").is_file()
