@@ -15,7 +15,7 @@ from tools.pipeline.step import Step
 LOG_EVERY = 30.0  # seconds between two lines in a log file
 
 
-class Display:
+class ChainDisplay:
     """Context manager that shows what the steps of a chain do. Steps may use it from several threads.
 
     Args:
@@ -59,7 +59,7 @@ class StepClock:
         display: Display of its chain.
     """
 
-    def __init__(self, step: Step, display: Display) -> None:
+    def __init__(self, step: Step, display: ChainDisplay) -> None:
         self.step, self.display = step, display
         self._start = self._last_line = time.monotonic()
 

@@ -25,7 +25,7 @@ from runtime.files import partial_of, remove, take_name
 from runtime.ownership import refuse
 from runtime.platforms import inheritable_lock
 from tools.pipeline.command import Command
-from tools.pipeline.display import Display, StepClock, format_duration
+from tools.pipeline.display import ChainDisplay, StepClock, format_duration
 from tools.pipeline.step import ChainError, Step, StepRecord, is_done, remove_products
 
 LOGS = "logs"
@@ -90,7 +90,7 @@ def run_chain(
     results: dict[str, StepResult] = {}
     waiting, running = list(steps), dict[Future[StepResult], Step]()
     threads = ThreadPoolExecutor(max(1, len(steps)))
-    with _locked(folder) as lock, Display(console, named=cores is not None) as display, threads:
+    with _locked(folder) as lock, ChainDisplay(console, named=cores is not None) as display, threads:
         chain = _Chain(folder, display, lock, cores is not None, ended)
         try:
             while waiting or running:
@@ -157,7 +157,7 @@ class _Chain:
     """
 
     folder: Path
-    display: Display
+    display: ChainDisplay
     lock: tuple[int, ...]
     shared: bool
     ended: Callable[[StepResult], None] | None
