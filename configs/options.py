@@ -103,19 +103,20 @@ def run_script(main: Callable[[], object]) -> NoReturn:
     end_like_ctrl_c()
     try:
         try:
-            status = main()
+            ended = main()
+            status = ended if isinstance(ended, int) else 0
         finally:
             caught()
     except KeyboardInterrupt as error:
         with contextlib.suppress(OSError):  # the terminal may be closed
             print("\nStopped. Run the same command again to continue.", file=sys.stderr, flush=True)
-        sys.exit(error.exit_status if isinstance(error, Ended) else INTERRUPTED)
+        status = error.exit_status if isinstance(error, Ended) else INTERRUPTED
     except (UserError, OSError) as error:
         print(f"error: {printable(message_of(error))}", file=sys.stderr)
-        sys.exit(error.exit_status if isinstance(error, UserError) else 1)
+        status = error.exit_status if isinstance(error, UserError) else 1
     finally:
         finished()
-    sys.exit(status if isinstance(status, int) else 0)
+    sys.exit(status)  # outside of "except", so that what the error kept alive is gone before the interpreter ends
 
 
 def yes(value: str) -> bool:

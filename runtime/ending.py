@@ -77,6 +77,11 @@ class _Command:
         if not (self.finished and self._others_go_on()):
             os._exit(BASE + self.asked)
 
+    def is_ending(self) -> bool:
+        """Whether a signal has asked this process to end."""
+        asked_here = self.asked != 0 and os.getpid() == self.process
+        return asked_here and not (self.finished and self._others_go_on())
+
     def _others_go_on(self) -> bool:
         """Whether the process does not end with its command, as in a notebook that ran it."""
         return threading.main_thread().is_alive() and not sys.is_finalizing()
@@ -109,8 +114,11 @@ def end_like_ctrl_c() -> None:
 
 
 def _report(unraisable: Any) -> None:
-    """Hook for exceptions in destructors: an ``Ended`` is no fault, and its signal is repeated."""
-    if not isinstance(unraisable.exc_value, Ended):
+    """Hook for exceptions in destructors. An ``Ended`` is no fault, and its signal is repeated.
+
+    After a signal, neither are those of objects that it left half made.
+    """
+    if not (isinstance(unraisable.exc_value, Ended) or (_command is not None and _command.is_ending())):
         _reported(unraisable)
 
 

@@ -58,6 +58,27 @@ IN_A_DESTRUCTOR = SWALLOWS.replace(
     Loop()
 """,
 )
+HALF_MADE = """
+import sys, time
+from configs.options import run_script
+
+class Loop:  # as an event loop, which opens its pipe last
+    def __init__(self):
+        print("started", flush=True)
+        time.sleep(60)
+        self.pipe = open("/dev/null")
+
+    def __del__(self):
+        self.pipe.close()
+
+def main():
+    try:
+        Loop()
+    finally:
+        print("tidied", flush=True)
+
+run_script(main)
+"""
 THREAD = """
 import threading, time
 import runtime.ending
@@ -93,6 +114,12 @@ except KeyboardInterrupt as error:
     print(type(error).__name__, flush=True)
 time.sleep(2)
 print("goes on", flush=True)
+
+class Faulty:
+    def __del__(self):
+        raise ValueError("reported")
+
+Faulty()
 signal.raise_signal(signal.SIGTERM)
 """
 LAUNCHES = """
@@ -115,7 +142,7 @@ from concurrent.futures import ProcessPoolExecutor
 from runtime.ending import end_with_parent
 
 def work(_):
-    print(os.getpid(), flush=True)
+    os.write(1, b"%d\\n" % os.getpid())  # at once, since both write to one pipe
     time.sleep(60)
 
 if __name__ == "__main__":
@@ -144,6 +171,7 @@ def test_a_notebook_that_ran_a_command_goes_on_and_has_its_signals_back():
     printed, errors = process.communicate(timeout=60)
     assert printed.split("\n") == ["130", "130", "KeyboardInterrupt", "goes on", ""], errors
     assert process.returncode == -signal.SIGTERM
+    assert "ValueError: reported" in errors
 
 
 @pytest.mark.slow
@@ -169,6 +197,16 @@ def test_a_signal_whose_exception_is_swallowed_is_repeated(number, script):
     process.send_signal(number)
     out, error = process.communicate(timeout=20)
     assert (process.returncode, out) == (128 + number, "tidied\n")
+    assert error == "\nStopped. Run the same command again to continue.\n"
+
+
+@pytest.mark.slow
+def test_a_signal_in_a_constructor_is_no_fault_of_the_destructor():
+    process = start(HALF_MADE)
+    assert process.stdout.readline() == "started\n"
+    process.send_signal(signal.SIGTERM)
+    out, error = process.communicate(timeout=20)
+    assert (process.returncode, out) == (128 + signal.SIGTERM, "tidied\n")
     assert error == "\nStopped. Run the same command again to continue.\n"
 
 

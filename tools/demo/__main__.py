@@ -21,10 +21,11 @@ from configs.options import folder, read_options, run_script, yes
 from runtime.console import new_console
 from runtime.files import write_whole
 from runtime.ownership import claim
+from runtime.platforms import usable_cores
 from tools.demo.demo_plan import PLAN, SCRATCH, SYNTHETIC, kept_plan, real_plan, synthetic_plan
 from tools.demo.people import People
 from tools.pipeline.command import ROOT
-from tools.pipeline.run_steps import conclude, run_chain
+from tools.pipeline.run_steps import conclude, expected_seconds, run_chain
 from tools.pipeline.step import Step
 
 FOLDER, SCRATCH_FOLDER, REAL_FOLDER = "demo", "demo-from-scratch", "demo-real"
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
     if not videos:
         return show(synthetic_plan(place, SCRATCH if scratch else SYNTHETIC), place, console)
     console.print("First, two steps find out which clips can be used and who is in which training.")
-    first = run_chain(kept_plan(place, videos, options.get("speaker")), place, console)
+    first = run_chain(kept_plan(place, videos, options.get("speaker")), place, console, cores=usable_cores())
     if not all(result.done for result in first):
         return conclude(first, place, console)
     console.print()
@@ -55,13 +56,14 @@ def main(arguments: Sequence[str]) -> int:
 def show(steps: Sequence[Step], folder: Path, console: Console) -> int:
     """Runs the steps and returns the exit status."""
     write_plan(steps, folder)
-    expected = sum(step.seconds or 0 for step in steps)
+    expected = expected_seconds(steps, cores=2)
     console.print(
         f"{len(steps)} steps, about {expected / 60:.0f} minutes on two idle cores. The trainings are much shorter than "
         "the experiments they are named after.",
         soft_wrap=True,
     )
-    return conclude(run_chain(steps, folder, console), (folder / "index.html").absolute(), console)
+    results = run_chain(steps, folder, console, cores=usable_cores())
+    return conclude(results, (folder / "index.html").absolute(), console)
 
 
 def write_plan(steps: Sequence[Step], folder: Path) -> None:

@@ -40,6 +40,7 @@ from tools.demo.material import (
 from tools.demo.sections import best_video, decoupling_section, dicte_section, long_section, results_section
 from tools.demo.strips import file_picture, top_of
 from tools.pipeline.display import format_duration
+from tools.pipeline.step import elapsed
 
 SHEET_ROWS = 608  # pixels of the contact sheet on the page: four rows of clips
 RETRIEVAL = {"train/lip_near1": "training", "val/lip_near1": "held-out"}
@@ -91,7 +92,7 @@ def build_page(folder: Path) -> str:
 
 
 def _header(folder: Path, steps: Sequence[StepText], asked: Mapping[str, Any], real: bool) -> str:
-    spent = sum(step.seconds or 0 for step in steps)
+    spent = elapsed((step.finished, step.seconds) for step in steps if step.seconds is not None)
     busy = sum(step.processor_seconds or 0 for step in steps)
     who = "real people" if real else "synthetic speakers"
     clips = f"{asked['train']} clips of {who}" if asked["train"] > 1 else "one clip"

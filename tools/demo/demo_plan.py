@@ -101,19 +101,21 @@ def synthetic_plan(folder: Path, lengths: Lengths = SYNTHETIC) -> list[Step]:
     prepare = ("prepare.py", "dataset=synthetic", "preset=tiny", *lengths.prepare, "store_video=all", f"output={data}")
     evaluate = (f"generated={folder}/videos/emotions", f"reference={folder}/cases/true/emotions")
     proxies = ("fid.network=proxy", f"fid.weights={proxy}")
-    plan.add("prepare", prepare, writes=[data], progress=Files(data / "raw", "*.mp4", lengths.clips, "clips"))
+    plan.add(
+        "prepare", prepare, writes=[data], cores=None, progress=Files(data / "raw", "*.mp4", lengths.clips, "clips")
+    )
     if lengths.start is not None:
         before = ("-m", "tools.quality.ethd_synthetic", str(lengths.start), str(data), *lengths.measure)
         plan.add("score_before", before, reads=[lengths.start, index], stdout=folder / "score_before.json")
     plan.train("vaid", "vaid/tiny", lengths.vaid, [*plan.start, "trainer.validate_every=50", "trainer.log_every=10"])
     plan.train("emotion", "emotion/tiny", lengths.emotion)
-    plan.ethd(lengths.experiment)
-    plan.generate(data / "raw", emotion, videos=10)
     plan.train("image", "proxy/image", lengths.image, stage="proxy")
-    plan.evaluate([*evaluate, *proxies], [proxy])
+    plan.ethd(lengths.experiment)
     measured = plan.ethd_run / "checkpoints" / "last.ckpt"
     measure = ("-m", "tools.quality.ethd_synthetic", str(plan.ethd_run), str(data), *lengths.measure)
     plan.add("score_ethd", measure, reads=[measured, index], stdout=folder / "score_ethd.json")
+    plan.generate(data / "raw", emotion, videos=10)
+    plan.evaluate([*evaluate, *proxies], [proxy])
     return plan.with_page()
 
 
@@ -146,21 +148,25 @@ def real_plan(folder: Path, videos: Path, people: People, speaker: str | None = 
         lengths: Lengths of the steps.
     """
     plan = _Plan(folder, lengths, steps=kept_plan(folder, videos, speaker, lengths))
-    for name in (ALL, *(name for name in people.trained if name != ALL)):
-        part = plan.with_people("" if name == ALL else f"-{name}")
+    names = (ALL, *(name for name in people.trained if name != ALL))
+    parts = {name: plan.with_people("" if name == ALL else f"-{name}") for name in names}
+    # Each rank of a training needs a clip of its own.
+    keys = {
+        name: ("data=manifest", *(("trainer.devices='1'",) if people.clips[name] < RANKS else ())) for name in names
+    }
+    for name, part in parts.items():
         listed = folder / "people" / f"{name}.csv"
         manifest = ("dataset=manifest", f"dataset.list_file={listed}")
         part.prepare(manifest, videos, part.data, "prepare", [listed])
-        # Each rank of a training needs a clip of its own.
-        keys = ("data=manifest", *(("trainer.devices='1'",) if people.clips[name] < RANKS else ()))
-        often = [*keys, *part.start, "trainer.validate_every=100", "trainer.log_every=10"]
+    for name, part in parts.items():
+        often = [*keys[name], *part.start, "trainer.validate_every=100", "trainer.log_every=10"]
         part.train("vaid", "vaid/tiny", lengths.vaid, often)
-        part.ethd(lengths.experiment, keys)
-        if name == ALL:
-            part.generate(videos, None, videos=11)
-            part.measure("seen", "train")
-        if people.held_out:
-            part.measure("unseen", "test")
+    for name, part in parts.items():
+        part.ethd(lengths.experiment, keys[name])
+    plan.measure("seen", "train")
+    plan.generate(videos, None, videos=11)
+    for part in parts.values() if people.held_out else ():
+        part.measure("unseen", "test")
     plan.evaluate([f"generated={folder}/videos/seen", f"reference={folder}/cases/true/seen", "efid.network=3ddfa"], [])
     return plan.with_page()
 
@@ -199,6 +205,7 @@ class _Plan:
         progress: Progress | None = None,
         words: str | None = None,
         shorter: str = "",
+        cores: int | None = 1,
     ) -> None:
         """Adds a step. Its title and reason come from words.yaml, under ``words`` or its name."""
         texts = self._words[words or name]
@@ -216,6 +223,7 @@ class _Plan:
                 progress,
                 seconds,
                 texts["why"],
+                cores,
             )
         )
 
@@ -228,6 +236,7 @@ class _Plan:
             reads=[videos, *reads],
             writes=[data],
             words="prepare_real" if name == "prepare" else name,
+            cores=None,
         )
 
     def train(
@@ -238,6 +247,7 @@ class _Plan:
         more: Sequence[str] = (),
         reads: Sequence[Path] = (),
         stage: str = "",
+        cores: int | None = 1,
     ) -> None:
         """Adds a training, which resumes if it was interrupted."""
         run = self.runs / (stage or name) / self.run
@@ -249,6 +259,7 @@ class _Plan:
             writes=[run],
             progress=TrainingSteps(run, max_steps(experiment, keys)),
             shorter=_shorter(experiment, keys),
+            cores=cores,
         )
 
     def ethd(self, experiment: str, data: Sequence[str] = ()) -> None:
@@ -257,7 +268,7 @@ class _Plan:
         every = max(100, max_steps(experiment, self.lengths.ethd) // 10)
         more = [*data, f"vaid={vaid}", *self.start, f"trainer.validate_every={every}", "trainer.validation_clips=4"]
         more += ["trainer.log_every=10", cpu_precision()]
-        self.train("ethd", experiment, self.lengths.ethd, more, [vaid / "checkpoints" / "last.ckpt"])
+        self.train("ethd", experiment, self.lengths.ethd, more, [vaid / "checkpoints" / "last.ckpt"], cores=None)
 
     def measure(self, name: str, split: str) -> None:
         """Adds the scores of real clips of a split."""

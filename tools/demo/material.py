@@ -30,6 +30,7 @@ class StepText:
         command: Command as typed.
         seconds: Duration; None for the page's own step, which is still running.
         processor_seconds: Processor time; None for the page's own step.
+        finished: Time of completion, ISO 8601 in UTC; empty for the page's own step.
     """
 
     name: str
@@ -38,6 +39,7 @@ class StepText:
     command: str
     seconds: float | None
     processor_seconds: float | None
+    finished: str
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,9 @@ def read_steps(folder: Path) -> list[StepText]:
     steps = []
     for step in read_json(folder / PLAN):
         record = read_json(folder / RECORDS / f"{step['name']}.json") or {}
-        times = (record["seconds"], record["processor_seconds"]) if record.get("done") else (None, None)
+        times: tuple[Any, ...] = (None, None, "")
+        if record.get("done"):
+            times = record["seconds"], record["processor_seconds"], record["finished"]
         steps.append(StepText(step["name"], step["title"], step["why"], step["command"], *times))
     return steps
 

@@ -23,6 +23,7 @@ from runtime.files import write_whole
 
 # What the nightly checks write themselves.
 WRITTEN = ("docs/results.md", "docs/results", "tools/nightly/results", "tools/profiling/reports")
+NOT_WRITTEN = [f":!{path}" for path in WRITTEN]  # for git
 
 
 class ResultError(UserError):
@@ -95,19 +96,19 @@ def current_commit(root: Path) -> str:
     Raises:
         ResultError: If it is not a working tree of git.
     """
-    changed = _git(root, "status", "--porcelain", "--untracked-files=no", "--", ".", *(f":!{path}" for path in WRITTEN))
+    changed = _git(root, "status", "--porcelain", "--untracked-files=no", "--", ".", *NOT_WRITTEN)
     return _git(root, "rev-parse", "--short=8", "HEAD").strip() + ("+" if changed else "")
 
 
 def code_of(root: Path, paths: Sequence[str]) -> str:
-    """Hash of the tracked files below ``paths``, with their names and present content.
+    """Hash of the tracked files below ``paths`` other than results, with their names and present content.
 
     Raises:
         ResultError: If a path has no tracked file, or ``root`` is not a working tree of git.
     """
     digest = hashlib.sha256()
     for path in paths:
-        names = sorted(name for name in _git(root, "ls-files", "-z", "--", path).split("\0") if name)
+        names = sorted(name for name in _git(root, "ls-files", "-z", "--", path, *NOT_WRITTEN).split("\0") if name)
         if not names:
             raise ResultError(f"commands.yaml: code: {path} has no file in git")
         for name in names:

@@ -26,7 +26,7 @@ from runtime.ownership import refuse
 from runtime.platforms import inheritable_lock
 from tools.pipeline.command import Command
 from tools.pipeline.display import ChainDisplay, StepClock, format_duration
-from tools.pipeline.step import ChainError, Step, StepRecord, is_done, remove_products
+from tools.pipeline.step import ChainError, Step, StepRecord, elapsed, is_done, remove_products
 
 LOGS = "logs"
 LOCK = ".lock"
@@ -132,12 +132,31 @@ def _depends(step: Step, other: Step) -> bool:
     return any(one == two or one in two.parents or two in one.parents for one in mine for two in other.products)
 
 
+def expected_seconds(steps: Sequence[Step], cores: int | None) -> float:
+    """Returns how long a chain takes if each step takes its approximate duration.
+
+    Args:
+        steps: All steps.
+        cores: Cores of the steps that run at the same time, as of ``run_chain``.
+    """
+    waiting, running, now = list(steps), list[tuple[float, Step]](), 0.0
+    while waiting or running:
+        while (step := next_step(waiting, [one for _, one in running], cores)) is not None:
+            waiting.remove(step)
+            running.append((now + (step.seconds or 0.0), step))
+        first = min(running, key=lambda one: one[0])
+        running.remove(first)
+        now = first[0]
+    return now
+
+
 def conclude(results: Sequence[StepResult], result: Path, console: Console) -> int:
     """Prints how a chain ended and where its result is; returns the exit status."""
     if not all(step_result.done for step_result in results):
         console.print("\nFix what the log reports and run the same command again; finished steps are kept.")
         return 1
-    spent, busy = (sum(getattr(one, key) for one in results) for key in ("seconds", "processor_seconds"))
+    spent = elapsed((result.finished, result.seconds) for result in results)
+    busy = sum(result.processor_seconds for result in results)
     console.print(f"\n[bold]All done[/] in {format_duration(spent)}, {format_duration(busy)} of processor time.")
     console.print(f"Open {escape(str(result))}", soft_wrap=True)
     return 0
@@ -197,7 +216,7 @@ class _Chain:
 
         def note(done: bool) -> StepRecord:
             seconds = spent[0] + time.monotonic() - start
-            now = datetime.now(UTC).isoformat(timespec="seconds") if done else ""
+            now = datetime.now(UTC).isoformat(timespec="milliseconds") if done else ""
             made = StepRecord(digest, done, seconds, spent[1] + command.processor_seconds, now, step.typed)
             made.write(folder, step)
             return made

@@ -11,8 +11,9 @@ import csv
 import hashlib
 import json
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Protocol
@@ -179,6 +180,21 @@ class StepRecord:
         path = folder / RECORDS / f"{step.name}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, json.dumps(vars(self), indent=1) + "\n")
+
+
+def elapsed(ended: Iterable[tuple[str, float]]) -> float:
+    """Returns the time in seconds in which at least one step ran.
+
+    Args:
+        ended: Time of completion and duration of each step, as of ``StepRecord``. An interrupted step counts as if its
+            attempts had followed one another.
+    """
+    ends = [(datetime.fromisoformat(finished).timestamp(), seconds) for finished, seconds in ended]
+    total, until = 0.0, float("-inf")
+    for start, end in sorted((end - seconds, end) for end, seconds in ends):
+        total += max(0.0, end - max(start, until))
+        until = max(until, end)
+    return total
 
 
 def is_done(step: Step, folder: Path, digest: str) -> bool:

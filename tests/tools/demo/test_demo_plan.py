@@ -143,6 +143,14 @@ def test_trainings_are_shorter_than_their_experiments_and_their_titles_tell(tmp_
         assert f"takes {max_steps(lengths.experiment)}" in titles["ethd"]
 
 
+def test_only_rendering_preparing_and_stage_2_need_all_cores(tmp_path):
+    plans = [synthetic_plan(tmp_path), synthetic_plan(tmp_path, SCRATCH), real_plan(tmp_path, tmp_path, people(12))]
+    for steps in plans:
+        alone = {step.name.rstrip("-24") for step in steps if step.cores is None}
+        assert alone == {"prepare", "ethd"} | {step.name for step in steps if step.name == "kept"}
+        assert {step.cores for step in steps} == {None, 1}
+
+
 @pytest.mark.parametrize("lengths", [SYNTHETIC, SCRATCH], ids=["continued", "from scratch"])
 def test_trainings_end_by_steps_so_that_a_busy_machine_is_slower_but_not_worse(tmp_path, lengths):
     trainings = [step.command for step in synthetic_plan(tmp_path, lengths) if step.command[0] == "train.py"]

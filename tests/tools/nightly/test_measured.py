@@ -101,6 +101,13 @@ def test_a_change_of_the_code_while_a_check_runs_is_not_recorded(clone, check, t
     assert "not recorded score: files of model changed while it ran" in " ".join(capsys.readouterr().out.split())
 
 
+def test_results_of_other_checks_are_no_change_of_the_code(clone, check, tmp_path):
+    record = recorder(clone, replace(check, code=("docs",)), tmp_path)
+    (clone / "docs" / "results.md").write_text("2\n")
+    record(StepResult(check.step, "done", 75, 60, WHEN))
+    assert (tmp_path / "results" / "score.json").exists()
+
+
 def test_a_failure_removes_the_earlier_result_and_a_waiting_check_keeps_it(clone, check, tmp_path):
     record, path = recorder(clone, check, tmp_path), tmp_path / "results" / "score.json"
     record(StepResult(check.step, "done", 75, 60, WHEN))

@@ -14,8 +14,8 @@ from rich.console import Console
 
 from runtime.ownership import ForeignFileError
 from tests.helpers import ROOT
-from tools.pipeline.run_steps import next_step, run_chain
-from tools.pipeline.step import ChainError, Step, StepRecord
+from tools.pipeline.run_steps import conclude, expected_seconds, next_step, run_chain
+from tools.pipeline.step import ChainError, Step, StepRecord, elapsed
 
 # Appends its output's name to a log, and writes its input in capitals.
 COPY = (
@@ -177,6 +177,35 @@ def test_which_step_starts_next(tmp_path):
     assert next_step([after], [], 2) is after
     assert next_step([step("many", 8)], [], 2).cores == 8
     assert next_step([], [], 2) is None
+
+
+def test_the_expected_duration_is_that_of_the_order_in_which_steps_run(tmp_path):
+    def step(name, seconds, cores=1, reads=()):
+        return Step(name, name, (), reads, (tmp_path / name,), seconds=seconds, cores=cores)
+
+    steps = [step("alone", 10, None), step("one", 5), step("two", 3), step("after", 4, reads=(tmp_path / "two",))]
+    assert expected_seconds(steps, None) == 22
+    assert expected_seconds(steps, 1) == 22
+    assert expected_seconds(steps, 2) == 17
+    assert expected_seconds([*steps, step("unknown", None)], 2) == 17
+    assert expected_seconds([], 2) == 0
+
+
+def test_the_duration_of_a_chain_counts_steps_that_run_at_the_same_time_once(chain):
+    at = "2026-11-22T20:00:{:02d}+00:00".format
+    assert elapsed([(at(10), 10.0), (at(12), 10.0), (at(30), 5.0), (at(29), 1.0)]) == pytest.approx(17)
+    assert elapsed([]) == 0
+    folder, _ = chain
+    steps = [
+        Step(name, name, ("-c", "import time; time.sleep(1.5)"), stdout=folder / name, cores=1)
+        for name in ("one", "two")
+    ]
+    results = run_chain(steps, folder, Console(file=io.StringIO()), cores=2)
+    spent = elapsed((result.finished, result.seconds) for result in results)
+    assert 1.5 < spent < sum(result.seconds for result in results) - 0.5
+    output = io.StringIO()
+    assert conclude(results, folder / "page.html", Console(file=output, width=200)) == 0
+    assert f"All done in 0:0{round(spent)}" in output.getvalue()
 
 
 def test_processor_time_is_that_of_the_step(chain):
