@@ -16,14 +16,13 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from runtime.errors import UserError
 from runtime.files import write_whole
 
 # What the nightly checks write themselves.
 WRITTEN = ("docs/results.md", "docs/results", "tools/nightly/results", "tools/profiling/reports")
-NOT_WRITTEN = [f":!{path}" for path in WRITTEN]  # for git
 
 
 class ResultError(UserError):
@@ -96,7 +95,7 @@ def current_commit(root: Path) -> str:
     Raises:
         ResultError: If it is not a working tree of git.
     """
-    changed = _git(root, "status", "--porcelain", "--untracked-files=no", "--", ".", *NOT_WRITTEN)
+    changed = _git(root, "status", "--porcelain", "--untracked-files=no", "--", ".", *(f":!{path}" for path in WRITTEN))
     return _git(root, "rev-parse", "--short=8", "HEAD").strip() + ("+" if changed else "")
 
 
@@ -108,13 +107,18 @@ def code_of(root: Path, paths: Sequence[str]) -> str:
     """
     digest = hashlib.sha256()
     for path in paths:
-        names = sorted(name for name in _git(root, "ls-files", "-z", "--", path, *NOT_WRITTEN).split("\0") if name)
+        names = [name for name in _git(root, "ls-files", "-z", "--", path).split("\0") if name]
         if not names:
             raise ResultError(f"commands.yaml: code: {path} has no file in git")
-        for name in names:
+        for name in sorted(name for name in names if not is_written(name)):
             content = (root / name).read_bytes() if (root / name).exists() else b""
             digest.update(f"{name}\0{len(content)}\0".encode() + content)
     return digest.hexdigest()[:16]
+
+
+def is_written(name: str) -> bool:
+    """Whether a file of the repository is a result."""
+    return any(PurePosixPath(name).is_relative_to(path) for path in WRITTEN)
 
 
 def this_environment() -> str:

@@ -11,6 +11,7 @@ from configs.preparation import PrepareConfig
 from configs.rules import check
 from configs.training import TrainConfig
 from tests.helpers import ROOT
+from tools.nightly.measured import code_of
 from tools.nightly.nightly_plan import read_checks
 from tools.nightly.nightly_report import COMPARISONS
 
@@ -96,3 +97,4 @@ def test_the_code_of_a_check_is_that_of_its_part_or_its_own(checks):
     assert "tools/reproduce" in found["table3"]
     assert "tools/reproduce/table2.py" in found["table2_0"]
     assert "benchmark" not in found["table2_0"]
+    assert len({code_of(ROOT, code) for code in set(found.values())}) == len(set(found.values()))
