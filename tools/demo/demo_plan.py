@@ -74,8 +74,9 @@ SYNTHETIC = replace(
     ethd=("trainer.max_steps=100", "model.lr=2e-4", "model.lr_warmup=20", "model.ema=0.95"),
     experiment="ethd/bundled",
     start=SMALL.relative_to(ROOT),
-    seconds={"prepare": 150, "vaid": 30, "emotion": 35, "ethd": 60, "image": 40, "score_before": 60, "score_ethd": 60},
-)
+    seconds={"prepare": 110, "vaid": 25, "emotion": 15, "ethd": 55, "image": 35,
+             "score_before": 60, "score_ethd": 65, "generate": 25},
+)  # fmt: skip
 # As the small model was trained, from which these trainings start.
 REAL = Lengths(
     prepare=("encoders/landmarks=mediapipe", *SMALL_ENCODERS),
@@ -84,8 +85,9 @@ REAL = Lengths(
     measure=("clips=4",),
     experiment="ethd/faces",
     start=SMALL.relative_to(ROOT),
-    seconds={"kept": 40, "prepare": 40, "vaid": 90, "ethd": 340, "generate": 40, "score_seen": 60, "score_unseen": 60},
-)
+    seconds={"kept": 30, "prepare": 25, "vaid": 90, "ethd": 370, "generate": 45,
+             "score_seen": 80, "score_unseen": 50, "evaluate": 30},
+)  # fmt: skip
 
 
 def synthetic_plan(folder: Path, lengths: Lengths = SYNTHETIC) -> list[Step]:
@@ -210,7 +212,7 @@ class _Plan:
         """Adds a step. Its title and reason come from words.yaml, under ``words`` or its name."""
         texts = self._words[words or name]
         title = texts["title"].format(shorter=shorter) + (f", {self.part[1:]} people" if self.part else "")
-        seconds = self.lengths.seconds.get(name, 20.0)
+        seconds = self.lengths.seconds.get(name, 10.0)
         self.steps.append(
             Step(
                 name + self.part,
