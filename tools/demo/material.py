@@ -71,10 +71,9 @@ def read_steps(folder: Path) -> list[StepText]:
     steps = []
     for step in read_json(folder / PLAN):
         record = read_json(folder / RECORDS / f"{step['name']}.json") or {}
-        times: tuple[Any, ...] = (None, None, "")
-        if record.get("done"):
-            times = record["seconds"], record["processor_seconds"], record["finished"]
-        steps.append(StepText(step["name"], step["title"], step["why"], step["command"], *times))
+        texts = {key: step[key] for key in ("name", "title", "why", "command")}
+        seconds, busy = (record["seconds"], record["processor_seconds"]) if record.get("done") else (None, None)
+        steps.append(StepText(**texts, seconds=seconds, processor_seconds=busy, finished=record.get("finished", "")))
     return steps
 
 
